@@ -1,0 +1,51 @@
+"""The command ``dyngs``: what nerfstudio's own commands do not do (make the sample, prepare a video, plan a path).
+
+Modules of commands import nothing heavy at their top, so that ``dyngs --help`` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from dyngs_plugins.cli import path, process, sample
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "sample": sample.sample,
+    "process": process.process,
+    "path": path.path,
+}
+"""Name of each subcommand and the function that is its command line and its help."""
+
+OUR_PACKAGES = ("dyngs_plugins", "dataparsers", "method_configs")
+USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run ``dyngs``. A mistake of the user ends in one message and exit code 2; a bug keeps its traceback.
+
+    Set DYNGS_TRACEBACK=1 to see the traceback of a user's mistake too.
+    """
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="dyngs",
+            description="Helpers around nerfstudio for scenes that move. Train with: ns-train dyn-som --data CLIP",
+            args=args,
+        )
+    except USER_ERRORS as error:
+        if not raised_by_us(error) or os.environ.get("DYNGS_TRACEBACK"):
+            raise
+        print(f"dyngs: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def raised_by_us(error: BaseException) -> bool:
+    """Whether the innermost frame of the error is code of this project, which phrases its errors for users."""
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    module = innermost.tb_frame.f_globals.get("__name__", "") if innermost is not None else ""
+    return module.split(".")[0] in OUR_PACKAGES

@@ -1,0 +1,215 @@
+"""The host seam for data: a dataset that adds priors to images, and a datamanager that draws batches of frames.
+
+nerfstudio's full-image datamanager hands out one image a step; the methods here want several frames with their masks,
+depths and tracks. Everything else of the host (evaluation, viewer, ``ns-render``) sees the datamanager it knows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datamanagers.base_datamanager import DataManager, VanillaDataManager
+from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from torch import Tensor
+
+from dyngs_plugins import randomness
+from dyngs_plugins.priors.lifting import sample_known
+from dyngs_plugins.priors.views import ClipViews, Priors
+
+
+class DynamicDataset(InputDataset):
+    """Images with what the layout knows beyond colour: depth, moving mask, frame and camera index."""
+
+    def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0, **kwargs):
+        if scale_factor != 1.0:
+            raise ValueError(
+                f"camera_res_scale_factor is {scale_factor}, but depth, masks and tracks are files of the full size. "
+                "Leave it at 1.0 and prepare the clip at the size you want to train at."
+            )
+        super().__init__(dataparser_outputs, scale_factor, **kwargs)
+
+    def get_metadata(self, data: dict) -> dict:
+        index = data["image_idx"]
+        cameras: Cameras = self.cameras
+        metadata: Mapping[str, Any] = cameras.metadata or {}
+        extra: dict[str, Any] = {
+            "frame_index": int(metadata["frame_index"][index]) if "frame_index" in metadata else index,
+            "camera_index": int(metadata["camera_index"][index]) if "camera_index" in metadata else 0,
+        }
+        priors: Priors | None = self.metadata.get("priors")
+        size = tuple(data["image"].shape[:2])
+        if priors is not None and priors.depth_files is not None:
+            extra["depth"] = priors.load_depth(index, size)
+        if priors is not None and priors.mask_files is not None:
+            extra["dynamic"] = priors.load_dynamic(index, size)
+        if priors is not None and priors.covisible_files is not None:
+            extra["covisible"] = priors.load_covisible(index, size) & priors.load_valid(index, size)
+        return extra
+
+
+@dataclass(frozen=True)
+class TrackBatch:
+    """The tracks of one frame of a batch: where its query pixels are in a few target frames."""
+
+    query_xy: Int[Tensor, "p 2"]
+    target_frames: Int[Tensor, "n"]
+    target_times: Float[Tensor, "n"]
+    target_camera_T_world: Float[Tensor, "n 4 4"]
+    target_K: Float[Tensor, "n 3 3"]
+    xy: Float[Tensor, "n p 2"]
+    visible: Tensor
+    invisible: Tensor
+    confidence: Float[Tensor, "n p"]
+    depth: Float[Tensor, "n p"]
+
+
+@dataclass
+class DynamicDataManagerConfig(FullImageDatamanagerConfig):
+    """Batches of full frames with priors."""
+
+    _target: type = field(default_factory=lambda: DynamicDataManager)
+    frames_per_batch: int = 8
+    """Frames rendered in one training step."""
+    targets_per_frame: int = 4
+    """Frames in which each batch frame's tracks are compared."""
+    sampler_seed: int = 42
+    """Seed of the order of frames and targets."""
+
+
+class _SpiralBridge(VanillaDataManager):
+    """``ns-render spiral`` insists on a vanilla datamanager and asks it for one eval camera; this answers."""
+
+    def __init__(self, *args, **kwargs):
+        DataManager.__init__(self)
+
+    @property
+    def eval_dataloader(self):
+        return self
+
+    def get_camera(self, image_idx: int = 0) -> tuple[Cameras, None]:
+        """One evaluation camera, as the host's eval dataloader returns it."""
+        return self.eval_dataset.cameras[image_idx : image_idx + 1], None
+
+
+class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
+    """Draws ``frames_per_batch`` frames without replacement within an epoch, each with target frames for its tracks."""
+
+    config: DynamicDataManagerConfig
+
+    def __init__(self, config: DynamicDataManagerConfig, *args, **kwargs):
+        if config.data is not None:
+            config.data = Path(config.data)
+        super().__init__(config, *args, **kwargs)
+        self._generator = torch.Generator().manual_seed(config.sampler_seed)
+        self._order: list[int] = []
+        self._pending_state: dict[str, Tensor] | None = None
+        self._views: ClipViews | None = None
+
+    @property
+    def views(self) -> ClipViews:
+        """The training views with their priors, in the scene frame."""
+        if self._views is None:
+            self._views = ClipViews.from_dataparser_outputs(self.train_dataparser_outputs)
+        return self._views
+
+    def _load_images(self, split, cache_images_device):
+        # The host pins memory for "cpu", which needs an accelerator; "gpu" means "on the run's device", here the CPU.
+        return super()._load_images(split, cache_images_device if torch.cuda.is_available() else "gpu")
+
+    def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
+        """A batch of frames (contract: ``image [b,h,w,3]``, ``depth``, ``dynamic``, indices, and ``tracks``)."""
+        self._restore_randomness()
+        chosen = self._draw()
+        items = [self.cached_train[i] for i in chosen]
+        indices = torch.tensor(chosen)
+        cameras = self.train_dataset.cameras[indices].to(self.device)
+        batch: dict[str, Any] = {"view_index": indices.to(self.device)}
+        for key in ("image", "depth", "dynamic"):
+            if key in items[0]:
+                batch[key] = _stack(key, [item[key] for item in items]).to(self.device)
+        for key in ("frame_index", "camera_index"):
+            batch[key] = torch.tensor([item[key] for item in items], device=self.device)
+        store = self.views.tracks
+        batch["tracks"] = None if store is None else [self._tracks_of(i) for i in chosen]
+        return cameras, batch
+
+    def _draw(self) -> list[int]:
+        total = len(self.train_dataset)
+        size = min(self.config.frames_per_batch, total)
+        chosen: list[int] = []
+        while len(chosen) < size:
+            if not self._order:
+                self._order = torch.randperm(total, generator=self._generator).tolist()
+            candidate = self._order.pop()
+            if candidate not in chosen:  # across the seam of two epochs
+                chosen.append(candidate)
+        return chosen
+
+    def _tracks_of(self, view: int) -> TrackBatch:
+        views, store = self.views, self.views.tracks
+        assert store is not None
+        candidates = store.targets(view)
+        count = min(self.config.targets_per_frame, candidates.numel())
+        targets = candidates[torch.randperm(candidates.numel(), generator=self._generator)[:count]]
+        observed = [store.observe(view, int(target)) for target in targets]
+        depth = torch.stack([self._sample_depth(int(j), o.xy) for j, o in zip(targets, observed, strict=True)])
+        frames = views.frame_index[targets]
+        batch = TrackBatch(
+            query_xy=store.query_points(view).round().long(),
+            target_frames=frames,
+            target_times=frames.float() / max(views.num_frames - 1, 1),
+            target_camera_T_world=views.camera_T_world[targets],
+            target_K=views.K[targets],
+            xy=torch.stack([o.xy for o in observed]),
+            visible=torch.stack([o.visible for o in observed]),
+            invisible=torch.stack([o.invisible for o in observed]),
+            confidence=torch.stack([o.confidence for o in observed]),
+            depth=depth,
+        )
+        return TrackBatch(**{name: value.to(self.device) for name, value in vars(batch).items()})
+
+    def _sample_depth(self, view: int, xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p"]:
+        item = self.cached_train[view]
+        if "depth" not in item or xy.shape[0] == 0:
+            return torch.zeros(xy.shape[0])
+        depth = item["depth"].cpu()
+        values, known = sample_known(depth[..., None], depth > 0, xy)
+        return torch.where(known, values[:, 0], 0.0)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Sampler and generator states: with them, 50 + 50 steps draw what 100 steps draw."""
+        return {
+            "sampler": self._generator.get_state(),
+            "order": torch.tensor(self._order, dtype=torch.long),
+            "eval_order": torch.tensor(self.eval_unseen_cameras, dtype=torch.long),
+            **randomness.capture(),
+        }
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        # Applied at the first training step: building viewers and writers in between also draws random numbers.
+        self._pending_state = state
+
+    def _restore_randomness(self) -> None:
+        if self._pending_state is None:
+            return
+        state, self._pending_state = self._pending_state, None
+        self._generator.set_state(state["sampler"].cpu().to(torch.uint8))
+        self._order = state["order"].tolist()
+        self.eval_unseen_cameras = state["eval_order"].tolist()
+        randomness.restore(state)
+
+
+def _stack(key: str, tensors: list[Tensor]) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"The frames of one batch must have one size, but the '{key}' of this clip has the sizes {sorted(shapes)}. "
+            "Resize the clip to one size, or train with --pipeline.datamanager.frames-per-batch 1."
+        )
+    return torch.stack(tensors)

@@ -1,0 +1,92 @@
+"""What ``ns-export gaussian-splat`` and the viewer read from a splatfacto model, for a scene at one time."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dyngs_plugins.gaussian_sets import logit
+from dyngs_plugins.scene import Scene
+from dyngs_plugins.types import Gaussians
+
+EXPORT_TIME_VARIABLE = "DYNGS_EXPORT_TIME"
+SH_C0 = 0.28209479177387814
+"""The constant spherical harmonic."""
+
+
+def export_time(configured: float | None) -> float | None:
+    """The time to export: the environment variable, else the configured one; None is the canonical pose."""
+    chosen = os.environ.get(EXPORT_TIME_VARIABLE, "").strip()
+    if not chosen:
+        return configured
+    try:
+        time = float(chosen)
+    except ValueError:
+        time = float("nan")
+    if not 0.0 <= time <= 1.0:
+        raise ValueError(
+            f"{EXPORT_TIME_VARIABLE} is '{chosen}', expected a time in [0, 1], for example {EXPORT_TIME_VARIABLE}=0.5. "
+            "Unset it to export the canonical pose."
+        )
+    return time
+
+
+class ExportedScene:
+    """Splatfacto's properties, in its raw form (log scales, opacity logits), of the whole scene at the export time."""
+
+    scene: Scene
+    config: object
+
+    def exported(self) -> Gaussians:
+        """All sets joined, at the export time."""
+        return self.scene.at(export_time(getattr(self.config, "export_time", None)))
+
+    @property
+    def num_points(self) -> int:
+        return sum(len(s) for s in self.scene.gaussian_sets())
+
+    @property
+    def means(self) -> Float[Tensor, "n 3"]:
+        return self.exported().means
+
+    @property
+    def quats(self) -> Float[Tensor, "n 4"]:
+        return nn.functional.normalize(self.exported().quats, dim=-1)
+
+    @property
+    def scales(self) -> Float[Tensor, "n 3"]:
+        return torch.log(self.exported().scales)
+
+    @property
+    def opacities(self) -> Float[Tensor, "n 1"]:
+        return logit(self.exported().opacities, eps=1e-6)[:, None]
+
+    @property
+    def colors(self) -> Float[Tensor, "n 3"]:
+        return self.exported().colors
+
+    @property
+    def features_dc(self) -> Float[Tensor, "n 3"]:
+        """Colour logits: splatfacto's form of plain colours (SH degree 0). The viewer walks over every property."""
+        return logit(self.colors)
+
+    @property
+    def features_rest(self) -> Float[Tensor, "n 0 3"]:
+        return self.shs_rest
+
+    @property
+    def gauss_params(self) -> dict[str, Tensor]:
+        """The scene at the export time under splatfacto's names, to read from."""
+        names = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def shs_0(self) -> Float[Tensor, "n 3"]:
+        return (self.colors - 0.5) / SH_C0
+
+    @property
+    def shs_rest(self) -> Float[Tensor, "n 0 3"]:
+        return self.colors.new_zeros(self.num_points, 0, 3)

@@ -1,0 +1,149 @@
+"""A scene is named sets of Gaussians, each a dictionary of raw row-wise parameters with its own optimizers.
+
+Foreground and background differ in columns, learning rates and thresholds, so they are separate sets. Everything that
+adds, removes or reorders rows goes through :meth:`GaussianSet.set_rows`, which carries the Adam moments along. That is
+what lets a motion field add a column (basis weights, control points) and get densification and resume for free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dyngs_plugins.types import Gaussians
+
+BASE_COLUMNS: dict[str, tuple[int, ...]] = {
+    "means": (3,),
+    "quats": (4,),
+    "scales": (3,),
+    "opacities": (),
+    "colors": (3,),
+}
+"""Raw columns every set has: log scales, opacity logits, colour logits."""
+
+
+class GaussianSet(nn.Module):
+    """One named set of Gaussians.
+
+    Args:
+        name: its name; its parameter groups are called ``<name>_<column>``.
+        motion_columns: further row-wise columns, by name, with the shape of one row.
+        isotropic: one scale per Gaussian instead of three (the ``scales`` column is then ``[n, 1]``).
+    """
+
+    def __init__(self, name: str, motion_columns: Mapping[str, tuple[int, ...]] | None = None, isotropic: bool = False):
+        super().__init__()
+        self.name = name
+        self.isotropic = isotropic
+        shapes = {**BASE_COLUMNS, **(motion_columns or {})}
+        if isotropic:
+            shapes["scales"] = (1,)
+        self.raw = nn.ParameterDict({column: nn.Parameter(torch.zeros(0, *shape)) for column, shape in shapes.items()})
+        self.motion_columns = tuple(motion_columns or ())
+
+    def __len__(self) -> int:
+        return self.raw["means"].shape[0]
+
+    def activated(self) -> Gaussians:
+        """The set as activated values, in its canonical pose."""
+        return Gaussians(
+            means=self.raw["means"],
+            quats=self.raw["quats"],
+            scales=torch.exp(self.raw["scales"]).expand(-1, 3),
+            opacities=torch.sigmoid(self.raw["opacities"]),
+            colors=torch.sigmoid(self.raw["colors"]),
+            columns={column: self.raw[column] for column in self.motion_columns},
+        )
+
+    def group(self, column: str) -> str:
+        """The name of a column's parameter group, as ``TrainerConfig.optimizers`` spells it."""
+        return f"{self.name}_{column}"
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {self.group(column): [parameter] for column, parameter in self.raw.items()}
+
+    @torch.no_grad()
+    def set_rows(
+        self,
+        rows: Callable[[str, Tensor], Tensor],
+        optimizers: Mapping[str, Optimizer] | None = None,
+        moments: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Replace every column by ``rows(column, old)`` and the Adam moments by ``moments(old_moment)``.
+
+        Parameters are replaced as objects (a leaf whose shape changed under a live graph is not safe), so the
+        optimizers that hold them are updated in the same breath. ``moments=None`` drops the state.
+        """
+        for column in list(self.raw.keys()):
+            old = self.raw[column]
+            new = nn.Parameter(rows(column, old.data).contiguous(), requires_grad=old.requires_grad)
+            self.raw[column] = new
+            optimizer = (optimizers or {}).get(self.group(column))
+            if optimizer is not None:
+                _swap_parameter(optimizer, old, new, moments)
+
+    def load_rows(self, columns: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer] | None = None) -> None:
+        """Start the set from the given raw columns (all of them, same number of rows)."""
+        counts = {column: tensor.shape[0] for column, tensor in columns.items()}
+        if set(columns) != set(self.raw.keys()) or len(set(counts.values())) > 1:
+            raise ValueError(
+                f"Gaussian set '{self.name}' needs the columns {sorted(self.raw.keys())} with equal numbers of rows, "
+                f"but got {counts}."
+            )
+        self.set_rows(lambda column, old: columns[column].to(old), optimizers)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        # The number of Gaussians is the checkpoint's. Resizing through `.data` keeps the Parameter objects that the
+        # optimizers already hold: replacing them here would silently freeze a resumed training.
+        for column, parameter in self.raw.items():
+            saved = state_dict.get(f"{prefix}raw.{column}")
+            if saved is not None and saved.shape != parameter.shape:
+                parameter.data = parameter.data.new_zeros(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _swap_parameter(
+    optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, moments: Callable[[Tensor], Tensor] | None
+) -> None:
+    state = optimizer.state.pop(old, None)
+    for group in optimizer.param_groups:
+        group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
+    if state and moments is not None:
+        optimizer.state[new] = {
+            key: moments(value) if isinstance(value, Tensor) and value.ndim > 0 else value
+            for key, value in state.items()
+        }
+
+
+def nearest_distances(points: Float[Tensor, "n 3"], neighbours: int = 3) -> Float[Tensor, "n"]:
+    """Mean distance of each point to its nearest ``neighbours`` other points (0 rows or 1 row: a distance of 0.01)."""
+    from scipy.spatial import KDTree
+
+    n = points.shape[0]
+    if n < 2:
+        return points.new_full((n,), 0.01)
+    array = points.detach().cpu().double().numpy()
+    distances, _ = KDTree(array).query(array, k=min(neighbours, n - 1) + 1)
+    return torch.as_tensor(distances[:, 1:].mean(-1), dtype=points.dtype, device=points.device).clamp_min(1e-6)
+
+
+def rotate_z_to(normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
+    """The unit quaternion (wxyz) of the shortest rotation taking +z to each (unit) normal; zero normals: identity."""
+    x, y, z = normals.unbind(-1)
+    # Half-way construction q = (1 + z.n, z x n); at n = -z it degenerates to a half turn about x.
+    quats = torch.stack([1 + z, -y, x, torch.zeros_like(z)], dim=-1)
+    opposite = quats.norm(dim=-1) < 1e-6
+    quats = torch.where(opposite[..., None], quats.new_tensor([0.0, 1.0, 0.0, 0.0]), quats)
+    missing = normals.norm(dim=-1) < 1e-6
+    quats = torch.where(missing[..., None], quats.new_tensor([1.0, 0.0, 0.0, 0.0]), quats)
+    return F.normalize(quats, dim=-1)
+
+
+def logit(values: Tensor, eps: float = 1e-3) -> Tensor:
+    """Inverse sigmoid, safe at 0 and 1 (colours of 0 and 255 would otherwise become infinite)."""
+    return torch.logit(values.clamp(eps, 1 - eps))

@@ -1,0 +1,45 @@
+"""The host's cameras as views to render, and as paths that tell the time."""
+
+from __future__ import annotations
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from dyngs_plugins.cameras import PathClock, TimedPath, camera_T_world_from_opengl
+from dyngs_plugins.scene import Views
+
+
+def views_of(cameras: Cameras, clock: PathClock, device: torch.device, index: Tensor | None = None) -> Views:
+    """Cameras ``[b]`` as views; those without times get theirs from the clock.
+
+    Args:
+        index: which training views they are, while training.
+    """
+    poses = cameras.camera_to_worlds
+    if cameras.times is None:
+        times = torch.tensor([clock.time_of(pose) for pose in poses])
+    else:
+        times = cameras.times.reshape(-1).clamp(0, 1)  # the host's camera-path splines overshoot
+    return Views(
+        camera_T_world=camera_T_world_from_opengl(poses).float().to(device),
+        K=cameras.get_intrinsics_matrices().float().to(device),
+        time=times.float().to(device),
+        width=int(cameras.width.flatten()[0]),
+        height=int(cameras.height.flatten()[0]),
+        index=index,
+    )
+
+
+def timed_paths(splits: list[Cameras]) -> list[TimedPath]:
+    """The path of every physical camera of every split (splits without times have none)."""
+    paths = []
+    for cameras in splits:
+        if cameras.times is None:
+            continue
+        metadata = cameras.metadata or {}
+        camera_index = metadata.get("camera_index", torch.zeros(len(cameras), 1)).reshape(-1)
+        for index in camera_index.unique():
+            rows = camera_index == index
+            paths.append(TimedPath(cameras.camera_to_worlds[rows], cameras.times[rows].reshape(-1)))
+    return paths

@@ -1,0 +1,135 @@
+"""How a scene starts: moving Gaussians from lifted tracks, static ones from the depth of the background.
+
+Source: Shape of Motion; the sheet's sections 1.4, 1.5 and 2.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dyngs_plugins.gaussian_sets import GaussianSet, logit, nearest_distances, rotate_z_to
+from dyngs_plugins.motion.base import MotionField
+from dyngs_plugins.motion.bases_init import interpolate_tracks
+from dyngs_plugins.priors.lifting import Tracks3D, background_points, lift_tracks
+from dyngs_plugins.priors.views import ClipViews
+
+
+@dataclass
+class InitialiseConfig:
+    """Numbers of Gaussians to start from."""
+
+    num_dynamic: int = 40_000
+    """Moving Gaussians, one per lifted track (fewer where the clip has fewer tracks)."""
+    num_static: int = 100_000
+    """Background Gaussians, from unprojected depth."""
+    static_from: Literal["keyframes", "frames"] = "keyframes"
+    """Where background points come from. ``keyframes``: each key-frame in turn adds what the earlier ones' bounding box
+    does not cover (the reference). ``frames``: an equal share from every frame, which also covers what something hides
+    in the first ones."""
+    opacity: float = 0.7
+    seed: int = 42
+
+
+def canonical_frame(visible: Bool[Tensor, "n t"]) -> int:
+    """The frame in which most tracks are visible."""
+    return int(visible.sum(dim=0).argmax())
+
+
+def select_tracks(tracks: Tracks3D, frame: int) -> Tracks3D:
+    """Drop tracks that are never visible, and those farther from the per-axis median in ``frame`` than 95 % are."""
+    points = interpolate_tracks(tracks.points, tracks.visible)[:, frame]
+    seen = tracks.visible.any(dim=1)
+    distance = (points - points[seen].median(dim=0).values).norm(dim=-1)
+    bar = distance[seen].kthvalue(max(1, int(0.95 * int(seen.sum())))).values
+    return tracks.select(seen & (distance <= bar))
+
+
+def start_dynamic(
+    gaussians: GaussianSet, motion: MotionField, tracks: Tracks3D, opacity: float, generator: torch.Generator
+) -> Tracks3D:
+    """Fill the dynamic set (one Gaussian per track) and start the motion field; returns the tracks it used.
+
+    Centres are the tracks' positions in the canonical frame, interpolated in time where a track is not visible there
+    (the reference takes the lifted depth of whatever hides it). Scales are the mean distance to the three nearest
+    centres, clipped to the 5-95 % range.
+    """
+    frame = canonical_frame(tracks.visible)
+    tracks = select_tracks(tracks, frame)
+    columns = motion.initialise(tracks, frame, generator)
+    means = interpolate_tracks(tracks.points, tracks.visible)[:, frame]
+    distances = nearest_distances(means)
+    low = distances.kthvalue(max(1, int(0.05 * distances.numel()))).values
+    high = distances.kthvalue(max(1, int(0.95 * distances.numel()))).values
+    quats = torch.rand(means.shape[0], 4, generator=generator)
+    _fill(gaussians, means, quats, distances.clamp(low, high), tracks.colors, opacity, columns)
+    return tracks
+
+
+def start_static(
+    gaussians: GaussianSet,
+    points: Float[Tensor, "n 3"],
+    normals: Float[Tensor, "n 3"],
+    colors: Float[Tensor, "n 3"],
+    opacity: float,
+) -> float:
+    """Fill the static set from background points; returns its extent (half the largest 5-95 % width)."""
+    _fill(gaussians, points, rotate_z_to(normals), nearest_distances(points), colors, opacity, {})
+    if points.shape[0] < 20:
+        return 1.0
+    spread = torch.quantile(points, 0.95, dim=0) - torch.quantile(points, 0.05, dim=0)
+    return max(float(spread.max()) / 2, 1e-6)
+
+
+def _fill(gaussians: GaussianSet, means, quats, sizes, colors, opacity: float, columns) -> None:
+    n = means.shape[0]
+    width = 1 if gaussians.isotropic else 3
+    gaussians.load_rows(
+        {
+            "means": means,
+            "quats": quats,
+            "scales": torch.log(sizes)[:, None].expand(n, width),
+            "opacities": logit(torch.full((n,), opacity)),
+            "colors": logit(colors),
+            **columns,
+        }
+    )
+
+
+def start_scene(
+    config: InitialiseConfig,
+    views: ClipViews,
+    dynamic: GaussianSet | None,
+    static: GaussianSet | None,
+    motion: MotionField,
+) -> tuple[Tracks3D | None, dict[str, float]]:
+    """Fill both sets from a clip's priors. Returns the tracks of the dynamic rows (for a pre-fit) and set extents.
+
+    Raises:
+        ValueError: the clip lacks what a set starts from (tracks for the dynamic one, depth for the static one).
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    tracks, extents = None, {}
+    if dynamic is not None:
+        if views.tracks is None:
+            raise ValueError(
+                "This method starts its moving Gaussians from point tracks, but the clip has none. Make them with "
+                "`dyngs process CLIP --out CLIP_WITH_PRIORS`, or train `dyn-static`."
+            )
+        tracks = lift_tracks(views, config.num_dynamic, generator)
+        if tracks.points.shape[0] == 0:
+            raise ValueError(
+                f"Of the clip's tracks none could be lifted to 3-D: found 0 that lie on a moving mask with known depth "
+                f"in {len(views)} frames. Check the masks (white = moving) and the depth at the moving pixels."
+            )
+        tracks = start_dynamic(dynamic, motion, tracks, config.opacity, generator)
+        extents[dynamic.name] = 1.0
+    if static is not None:
+        source = views if config.static_from == "keyframes" else replace(views, keyframes=None)
+        points, normals, colors = background_points(source, config.num_static, generator)
+        extents[static.name] = start_static(static, points, normals, colors, config.opacity)
+    return tracks, extents

@@ -1,0 +1,363 @@
+"""The host seam for models: one nerfstudio model for every motion field and exposure model.
+
+A subclass of splatfacto for type identity alone (``ns-export gaussian-splat`` and the viewer test ``isinstance``);
+nothing of its construction is used, since that needs CUDA and downloads weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.models.base_model import ModelConfig
+from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.utils.colors import get_color
+from torch import Tensor, nn
+
+from dyngs_plugins import overlay, prefit
+from dyngs_plugins.cameras import PathClock
+from dyngs_plugins.density import DensityControl, DensityControlConfig
+from dyngs_plugins.evaluation import image_metrics
+from dyngs_plugins.exported import ExportedScene
+from dyngs_plugins.exposure.base import ExposureConfig, InstantExposureConfig
+from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.host_cameras import timed_paths, views_of
+from dyngs_plugins.initialise import InitialiseConfig, start_scene
+from dyngs_plugins.motion.base import MotionFieldConfig
+from dyngs_plugins.motion.static import StaticMotionConfig
+from dyngs_plugins.objective import LossContext, LossTerm, look_up
+from dyngs_plugins.priors.views import ClipViews
+from dyngs_plugins.raster.backends import prepare_backend
+from dyngs_plugins.scene import DYNAMIC, STATIC, RenderOptions, Scene, TargetCameras, Views
+from dyngs_plugins.stages import Decay, Schedule, Stage
+from dyngs_plugins.types import Render
+
+
+@dataclass
+class DynamicModelConfig(ModelConfig):
+    """A product of a motion field and an exposure model, with its losses, schedule and density control."""
+
+    _target: type = field(default_factory=lambda: DynamicModel)
+    motion: MotionFieldConfig = field(default_factory=StaticMotionConfig)
+    """How the dynamic Gaussians move."""
+    exposure: ExposureConfig = field(default_factory=InstantExposureConfig)
+    """What one image exposes."""
+    losses: dict[str, LossTerm] = field(default_factory=lambda: {"rgb": LossTerm()})
+    """Loss terms by name."""
+    density: dict[str, DensityControlConfig] = field(
+        default_factory=lambda: {DYNAMIC: DensityControlConfig(), STATIC: DensityControlConfig()}
+    )
+    """Density control by set."""
+    initialise: InitialiseConfig = field(default_factory=InitialiseConfig)
+    isotropic: bool = False
+    """One scale per Gaussian instead of three."""
+    prefit_steps: int = 0
+    """Steps of fitting the motion to 3-D tracks before the first render."""
+    prefit_rates: dict[str, float] = field(default_factory=dict)
+    """Learning rates of the pre-fit by parameter group; groups not named do not train in it."""
+    train_steps: int = 0
+    """Steps of rendering; 0: max(5000, 500 epochs of the clip)."""
+    scale_decay: Decay = Decay(factor=0.1, steps=5000)
+    """How the learning rate of the scales falls."""
+    background_color: Literal["white", "black"] = "white"
+    """Behind everything while training."""
+    rasterize_mode: Literal["classic", "antialiased"] = "classic"
+    backend: str | None = None
+    """Rasterizer backend; None: gsplat on CUDA, numba on the CPU."""
+    export_time: float | None = None
+    """The time in [0, 1] at which ``ns-export gaussian-splat`` sees the scene; None: the canonical pose.
+    The environment variable DYNGS_EXPORT_TIME overrides it when exporting."""
+    default_time: float = 0.0
+    """The time shown for cameras that carry none and lie on no known path."""
+    track_overlay_points: int = 60
+    """Moving points whose trails the ``tracks`` output draws."""
+    sh_degree: int = 0
+    """Colours are plain RGB; the host's exporter reads this."""
+
+    def stages(self, num_frames: int, batch_size: int) -> tuple[Stage, ...]:
+        """The schedule for a clip of ``num_frames`` frames trained in batches of ``batch_size``."""
+        epoch = -(-num_frames // max(batch_size, 1))
+        scales = {f"{name}_scales": self.scale_decay for name in (DYNAMIC, STATIC)}
+        return (
+            Stage(
+                "prefit",
+                self.prefit_steps,
+                renders=False,
+                groups=tuple(self.prefit_rates),
+                learning_rates=self.prefit_rates,
+                decays={"*": Decay(factor=0.1, steps=self.prefit_steps)},
+                density_control=False,
+            ),
+            Stage("train", self.train_steps or max(5000, 500 * epoch), decays=scales, resets_moments=True),
+        )
+
+
+class DynamicModel(ExportedScene, SplatfactoModel):
+    """Sets of Gaussians, a motion field and an exposure model as a nerfstudio model."""
+
+    config: DynamicModelConfig  # type: ignore[assignment]
+
+    def populate_modules(self) -> None:
+        metadata: Mapping[str, Any] = self.kwargs.get("metadata") or {}
+        self.num_frames = int(metadata.get("num_frames", self.num_train_data))
+        prepare_backend()
+        motion = self.config.motion.setup(num_frames=self.num_frames)
+        sets = [
+            GaussianSet(DYNAMIC, motion.columns(), self.config.isotropic),
+            GaussianSet(STATIC, isotropic=self.config.isotropic),
+        ]
+        self.scene = Scene(sets, motion, self.config.exposure.setup(num_views=self.num_train_data))
+        for name in self.config.losses:
+            look_up(name)
+        self.density = {
+            s.name: DensityControl(self.config.density[s.name], self.num_frames)
+            for s in sets
+            if s.name in self.config.density
+        }
+        self.schedule = Schedule(self.config.stages(self.num_frames, batch_size=8))
+        self.clock = PathClock([], self.config.default_time)
+        self.step = 0
+        self.crop_box: OrientedBox | None = None
+        self.background_color = get_color(self.config.background_color)
+        self.scene_frame: Tensor | None = None
+        """The dataparser's transform and scale ``[13]``, kept in checkpoints to notice when they change."""
+        self._prefit_target: prefit.PrefitTarget | None = None
+        self._neighbours: tuple[int, Tensor] | None = None
+        self._host_optimizers: dict[str, torch.optim.Optimizer] = {}
+
+    # --- starting -----------------------------------------------------------------------------------------------
+
+    def start_from(self, views: ClipViews, batch_size: int) -> None:
+        """Fill the scene from a clip's priors; called once, before training."""
+        self.schedule = Schedule(self.config.stages(self.num_frames, batch_size))
+        dynamic, static = self.scene.dynamic, self.scene.static
+        tracks, extents = start_scene(self.config.initialise, views, dynamic, static, self.scene.motion)
+        for name, extent in extents.items():
+            if name in self.density:
+                self.density[name].extent = extent
+        self.scene.to(self.device)
+        if tracks is not None and self.scene.motion.prefits and self.config.prefit_steps > 0:
+            self._prefit_target = prefit.PrefitTarget.from_tracks(tracks, views, self.device)
+
+    def know_paths(self, cameras: list[Cameras]) -> None:
+        """Remember the camera paths, so that cameras without times can be placed in time."""
+        self.clock = PathClock(timed_paths(cameras), self.config.default_time)
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> Stage:
+        """The stage of the current step."""
+        return self.schedule.at(self.step)[0]
+
+    def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes):
+        trainer = training_callback_attributes.trainer
+        assert trainer is not None
+        self._host_optimizers = trainer.optimizers.optimizers
+        rates = {name: float(entry["optimizer"].lr) for name, entry in trainer.config.optimizers.items()}
+        if trainer.config.max_num_iterations <= 0:
+            trainer.config.max_num_iterations = max(self.schedule.total_steps - trainer._start_step, 0)
+        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
+        return [
+            TrainingCallback([before], partial(self._before_step, rates=rates)),
+            TrainingCallback([after], self._after_step),
+        ]
+
+    def _before_step(self, step: int, rates: Mapping[str, float]) -> None:
+        self.step = step
+        self.schedule.apply(step, self._host_optimizers, rates)
+
+    def _after_step(self, step: int) -> None:
+        stage, step_in_stage = self.schedule.at(step)
+        info, self._info = getattr(self, "_info", None), None
+        if info is None or not stage.density_control:
+            return
+        grad = info["means2d"].grad
+        for name, rows in self.scene.rows().items():
+            control, gaussians = self.density.get(name), self.scene.set_named(name)
+            if control is None or gaussians is None:
+                continue
+            control.observe(grad[:, rows], info["radii"][:, rows], info["width"], info["height"])
+            control.step(gaussians, self._host_optimizers, step_in_stage)
+
+    def get_training_outputs(self, cameras: Cameras | None, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the losses need in one training step: renders of the batch, or the pre-fit's nothing."""
+        if not self.stage.renders or cameras is None:
+            return {}
+        views = self._views(cameras, batch["view_index"])
+        needs = {need for name in self._active_losses() for need in look_up(name).needs}
+        targets = self._targets(batch) if "targets" in needs else None
+        if targets is None:
+            needs.discard("targets")
+        background = get_color(self.config.background_color).to(self.device)
+        render = self.scene.render(
+            views, mode="train", needs=needs, targets=targets, background=background, options=self._options()
+        )
+        if render.info["means2d"].requires_grad:
+            render.info["means2d"].retain_grad()
+        self._info = dict(render.info)
+        return {"render": render, "views": views, "rgb": render.channels["rgb"]}
+
+    def get_metrics_dict(self, outputs, batch) -> dict[str, Tensor]:
+        metrics = {f"gaussians_{s.name}": torch.tensor(float(len(s))) for s in self.scene.gaussian_sets()}
+        if "rgb" in outputs and "image" in batch:
+            error = (outputs["rgb"].detach() - batch["image"].to(self.device)).square().mean()
+            metrics["psnr"] = -10 * torch.log10(error.clamp_min(1e-10))
+        return metrics
+
+    def get_loss_dict(self, outputs, batch, metrics_dict=None) -> dict[str, Tensor]:
+        if not self.training:
+            return {"rgb": (outputs["rgb"] - batch["image"].to(self.device)).abs().mean()}
+        stage, step_in_stage = self.schedule.at(self.step)
+        dynamic = self.scene.dynamic
+        if not stage.renders:
+            if self._prefit_target is None or dynamic is None:
+                return {"prefit": self.device_indicator_param.sum()}
+            return prefit.prefit_losses(self._prefit_target, dynamic, self.scene.motion, step_in_stage / stage.steps)
+        render: Render = outputs["render"]
+        views: Views = outputs["views"]
+        context = LossContext(
+            render=render,
+            batch=batch,
+            times=views.time,
+            camera_T_world=views.camera_T_world,
+            num_frames=self.num_frames,
+            dynamic=dynamic,
+            static=self.scene.static,
+            motion=self.scene.motion,
+            neighbours=self._dynamic_neighbours,
+        )
+        terms = {
+            name: self.config.losses[name].weight * look_up(name).function(context) for name in self._active_losses()
+        }
+        if dynamic is not None:
+            terms.update(self.scene.motion.regularisers(dynamic.activated()))
+        return terms
+
+    def _active_losses(self) -> list[str]:
+        stage, step = self.schedule.at(self.step)
+        return [
+            name
+            for name, term in self.config.losses.items()
+            if term.active(step) and (stage.losses is None or name in stage.losses)
+        ]
+
+    def _dynamic_neighbours(self, every: int = 100, k: int = 8) -> Tensor:
+        """Nearest neighbours of the dynamic centres, searched again every hundred steps or when rows changed."""
+        from scipy.spatial import KDTree
+
+        assert self.scene.dynamic is not None
+        means = self.scene.dynamic.raw["means"].detach()
+        known = self._neighbours
+        if known is None or self.step - known[0] >= every or known[1].shape[0] != means.shape[0]:
+            points = means.cpu().numpy()
+            _, found = KDTree(points).query(points, k=min(k + 1, len(points)))
+            self._neighbours = known = (self.step, torch.as_tensor(found, device=means.device)[:, 1:])
+        return known[1]
+
+    # --- rendering ----------------------------------------------------------------------------------------------
+
+    def _options(self) -> RenderOptions:
+        return RenderOptions(self.config.rasterize_mode, self.config.backend)
+
+    def _views(self, cameras: Cameras, index: Tensor | None = None) -> Views:
+        return views_of(cameras, self.clock, self.device, index)
+
+    def _targets(self, batch: Mapping[str, Any]) -> TargetCameras | None:
+        tracks = batch.get("tracks")
+        if not tracks or self.scene.dynamic is None:
+            return None
+        count = min(t.target_times.shape[0] for t in tracks)
+        return TargetCameras(
+            camera_T_world=torch.stack([t.target_camera_T_world[:count] for t in tracks]),
+            time=torch.stack([t.target_times[:count] for t in tracks]),
+        )
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
+        """The images of one camera: ``rgb, depth, accumulation, dynamic, tracks, background``, all ``[h, w, 1|3]``."""
+        if not isinstance(camera, Cameras):
+            raise ValueError(
+                f"Gaussians are rendered from cameras, but a {type(camera).__name__} was given. "
+                "Point cloud, mesh and nearest-camera commands of the host need a ray-based method."
+            )
+        views = self._views(camera.reshape((-1,)))
+        background = self.background_color.to(self.device)
+        crop = self.crop_box
+        render = self.scene.render(
+            views,
+            needs=("dynamic", "depth"),
+            background=background,
+            options=self._options(),
+            keep=None if crop is None else lambda g: crop.within(g.means.reshape(-1, 3)).reshape(-1),
+        )
+        rgb = render.channels["rgb"][0].clamp(0, 1)
+        alpha = render.alpha[0]
+        assert render.depth is not None
+        depth = torch.where(alpha > 0, render.depth[0], render.depth[0].max())
+        return {
+            "rgb": rgb,
+            "depth": depth,
+            "accumulation": alpha,
+            "dynamic": render.channels["dynamic"][0],
+            "tracks": overlay.draw_tracks(rgb, self.scene, views, self.num_frames, self.config.track_overlay_points),
+            "background": background.expand(*rgb.shape[:2], 3),
+        }
+
+    @torch.no_grad()
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        self.set_crop(obb_box)
+        return self.get_outputs(camera.to(self.device))
+
+    def get_image_metrics_and_images(self, outputs, batch):
+        image = batch["image"].to(self.device)
+        dynamic, covisible = batch.get("dynamic"), batch.get("covisible")
+        metrics = image_metrics(
+            outputs["rgb"],
+            image,
+            None if dynamic is None else dynamic.to(self.device) > 0,
+            None if covisible is None else covisible.to(self.device),
+        )
+        return metrics, {
+            "img": torch.cat([image, outputs["rgb"]], dim=1),
+            "dynamic": outputs["dynamic"].expand(-1, -1, 3),
+            "accumulation": outputs["accumulation"].expand(-1, -1, 3),
+        }
+
+    # --- the host's bookkeeping ---------------------------------------------------------------------------------
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return self.scene.param_groups()
+
+    def get_gaussian_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return self.scene.param_groups()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {name: control.state() for name, control in self.density.items()}
+        return state if self.scene_frame is None else {**state, "scene_frame": self.scene_frame}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        trained_in = state.get("scene_frame")
+        if trained_in is not None and self.scene_frame is not None:
+            _require_same_frame(trained_in, self.scene_frame)
+        for name, control in self.density.items():
+            if name in state:
+                control.load_state(state[name])
+
+    def load_state_dict(self, state_dict, strict: bool = True, **kwargs):  # type: ignore[override]
+        # Not splatfacto's, which replaces parameters behind the optimizers' backs; the sets resize themselves.
+        return nn.Module.load_state_dict(self, state_dict, strict=strict)
+
+
+def _require_same_frame(trained_in: Tensor, now: Tensor) -> None:
+    """Gaussians of one scene frame seen from cameras of another would render nonsense without a word."""
+    if not torch.allclose(trained_in, now, atol=1e-3, rtol=1e-3):
+        raise ValueError(
+            "The clip's scene frame (rotation, centre, scale) is not the one this checkpoint was trained in: the "
+            f"loader gives {[round(v, 3) for v in now.flatten().tolist()]}, the checkpoint says "
+            f"{[round(v, 3) for v in trained_in.flatten().tolist()]}. The clip's files or the loader's settings have "
+            "changed since. Restore them, or train again."
+        )

@@ -1,0 +1,205 @@
+"""Named losses: which tensors each needs rendered, how it is computed, and its weight and step window.
+
+A method's config lists the terms it wants; everything else follows: the model renders exactly the channels that the
+active terms need, and a stage switches terms on and off by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.losses import image as image_losses
+from dyngs_plugins.losses import motion as motion_losses
+from dyngs_plugins.losses import tracks as track_losses
+from dyngs_plugins.motion.base import MotionField
+from dyngs_plugins.types import Render
+
+
+@dataclass
+class LossTerm:
+    """A loss's weight and the steps (of its stage) between which it is on."""
+
+    weight: float = 1.0
+    start: int = 0
+    end: int | None = None
+
+    def active(self, step: int) -> bool:
+        return self.weight != 0.0 and step >= self.start and (self.end is None or step < self.end)
+
+
+@dataclass
+class LossContext:
+    """All that a loss may look at in one training step."""
+
+    render: Render
+    batch: Mapping[str, Any]
+    times: Float[Tensor, "b"]
+    camera_T_world: Float[Tensor, "b 4 4"]
+    num_frames: int
+    dynamic: GaussianSet | None
+    static: GaussianSet | None
+    motion: MotionField
+    neighbours: Callable[[], Int[Tensor, "n k"]]
+    """Nearest neighbours of the dynamic Gaussians' canonical centres (cached for some steps)."""
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def valid(self) -> Bool[Tensor, "b h w"] | None:
+        """Pixels that are surely moving or surely static; None where the clip has no masks."""
+        dynamic = self.batch.get("dynamic")
+        return None if dynamic is None else dynamic != 0
+
+    @cached_property
+    def neighbouring_positions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Dynamic centres one frame before, at, and one frame after each batch time (kept inside the clip)."""
+        assert self.dynamic is not None
+        step = 1.0 / max(self.num_frames - 1, 1)
+        now = self.times.clamp(step, max(1 - step, step))
+        times = torch.cat([now - step, now, now + step])
+        moved = self.motion.positions(self.dynamic.activated(), times)
+        before, at, after = moved.chunk(3)
+        return before, at, after
+
+    @cached_property
+    def tracks(self) -> track_losses.TrackPredictions | None:
+        """Rendered target positions gathered at the query pixels of the batch's tracks."""
+        return gather_tracks(self.render.channels["targets"], self.batch, self.num_frames)
+
+    @cached_property
+    def depth_valid(self) -> Bool[Tensor, "b h w"]:
+        """Pixels with a known depth, outside the masks' unknown band, where something is rendered."""
+        valid = (self.batch["depth"] > 0) & (self.render.alpha[..., 0].detach() > 0.05)
+        return valid if self.valid is None else valid & self.valid
+
+
+def gather_tracks(
+    targets: Float[Tensor, "b h w c"], batch: Mapping[str, Any], num_frames: int
+) -> track_losses.TrackPredictions | None:
+    """Flatten the rendered ``3 N`` target channels at each frame's query pixels; None without any tracked pixel."""
+    points, Ks, xy, depth, weight = [], [], [], [], []
+    for b, tracks in enumerate(batch["tracks"] or []):
+        n, p = tracks.confidence.shape
+        if n == 0 or p == 0:
+            continue
+        x, y = tracks.query_xy.unbind(-1)
+        points.append(targets[b, y, x, : 3 * n].reshape(p, n, 3).transpose(0, 1).reshape(-1, 3))
+        Ks.append(tracks.target_K[:, None].expand(n, p, 3, 3).reshape(-1, 3, 3))
+        xy.append(tracks.xy.reshape(-1, 2))
+        depth.append(tracks.depth.reshape(-1))
+        gap = track_losses.interval_weight(tracks.target_frames - batch["frame_index"][b], num_frames)
+        weight.append((tracks.confidence * tracks.visible * gap[:, None]).reshape(-1))
+    if not points:
+        return None
+    return track_losses.TrackPredictions(*(torch.cat(part) for part in (points, Ks, xy, depth, weight)))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A named loss: a function of the context, and the channels it needs rendered."""
+
+    function: Callable[[LossContext], Tensor]
+    needs: frozenset[str]
+    """Of ``dynamic`` (moving-mask channel), ``targets`` (track channels), ``depth``."""
+
+
+LOSSES: dict[str, Loss] = {}
+
+
+def loss(name: str, *needs: str) -> Callable[[Callable[[LossContext], Tensor]], Callable[[LossContext], Tensor]]:
+    """Register a function of :class:`LossContext` as the loss ``name``."""
+
+    def register(function: Callable[[LossContext], Tensor]) -> Callable[[LossContext], Tensor]:
+        LOSSES[name] = Loss(function, frozenset(needs))
+        return function
+
+    return register
+
+
+def _zero(context: LossContext) -> Tensor:
+    return context.render.alpha.sum() * 0.0
+
+
+@loss("rgb")
+def _rgb(context: LossContext) -> Tensor:
+    return image_losses.photometric(context.render.channels["rgb"], context.batch["image"], context.valid)
+
+
+@loss("mask", "dynamic")
+def _mask(context: LossContext) -> Tensor:
+    dynamic = context.batch.get("dynamic")
+    observed = None if dynamic is None else (dynamic > 0).float()
+    return image_losses.coverage(context.render.alpha, context.render.channels["dynamic"], observed, context.valid)
+
+
+@loss("track_2d", "targets")
+def _track_2d(context: LossContext) -> Tensor:
+    h, w = context.render.alpha.shape[1:3]
+    return _zero(context) if context.tracks is None else track_losses.track_2d(context.tracks, max(h, w))
+
+
+@loss("track_depth", "targets")
+def _track_depth(context: LossContext) -> Tensor:
+    return _zero(context) if context.tracks is None else track_losses.track_depth(context.tracks)
+
+
+@loss("depth", "depth")
+def _depth(context: LossContext) -> Tensor:
+    if "depth" not in context.batch or context.render.depth is None:
+        return _zero(context)
+    return image_losses.depth_l1(context.render.depth, context.batch["depth"], context.depth_valid)
+
+
+@loss("depth_gradient", "depth")
+def _depth_gradient(context: LossContext) -> Tensor:
+    if "depth" not in context.batch or context.render.depth is None:
+        return _zero(context)
+    return image_losses.depth_gradient_l1(context.render.depth, context.batch["depth"], context.depth_valid)
+
+
+@loss("smooth_tracks")
+def _smooth_tracks(context: LossContext) -> Tensor:
+    if context.dynamic is None or context.num_frames < 3:
+        return _zero(context)
+    return motion_losses.smooth_tracks(*context.neighbouring_positions)
+
+
+@loss("motion_along_ray")
+def _motion_along_ray(context: LossContext) -> Tensor:
+    if context.dynamic is None or context.num_frames < 3:
+        return _zero(context)
+    rotation, translation = context.camera_T_world[:, :3, :3], context.camera_T_world[:, :3, 3]
+    centre = -(rotation.transpose(1, 2) @ translation[..., None])[..., 0]
+    return motion_losses.motion_along_ray(*context.neighbouring_positions, centre)
+
+
+@loss("scale_variance")
+def _scale_variance(context: LossContext) -> Tensor:
+    sets = [s for s in (context.dynamic, context.static) if s is not None]
+    return sum((motion_losses.scale_variance(s.raw["scales"]) for s in sets), start=_zero(context))
+
+
+@loss("rigidity")
+def _rigidity(context: LossContext) -> Tensor:
+    if context.dynamic is None or len(context.dynamic) < 2:
+        return _zero(context)
+    _, now, _ = context.neighbouring_positions
+    return motion_losses.rigidity(context.dynamic.raw["means"], now, context.neighbours())
+
+
+def look_up(name: str) -> Loss:
+    """The loss of that name; a KeyError that suggests near names otherwise."""
+    if name not in LOSSES:
+        import difflib
+
+        near = difflib.get_close_matches(name, LOSSES, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"There is no loss named '{name}'.{hint} Known losses: {', '.join(sorted(LOSSES))}.")
+    return LOSSES[name]

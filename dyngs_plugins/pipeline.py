@@ -1,0 +1,132 @@
+"""The host seam for training and evaluation: start the scene, feed batches with priors, score by protocol."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision.utils as vutils
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
+
+from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
+from dyngs_plugins.evaluation import track_scores
+from dyngs_plugins.metrics.image import mean_defined
+from dyngs_plugins.metrics.lpips import missing_message
+from dyngs_plugins.model import DynamicModel, DynamicModelConfig
+
+
+@dataclass
+class DynamicPipelineConfig(VanillaPipelineConfig):
+    """Datamanager and model of a dynamic method."""
+
+    _target: type = field(default_factory=lambda: DynamicPipeline)
+    datamanager: DynamicDataManagerConfig = field(default_factory=DynamicDataManagerConfig)  # type: ignore[assignment]
+    model: DynamicModelConfig = field(default_factory=DynamicModelConfig)  # type: ignore[assignment]
+
+
+class DynamicPipeline(VanillaPipeline):
+    """The host's pipeline with batches of frames, stages without rendering, and protocols in the evaluation."""
+
+    config: DynamicPipelineConfig
+    datamanager: DynamicDataManager
+    _model: DynamicModel
+
+    def __init__(
+        self,
+        config: DynamicPipelineConfig,
+        device,
+        test_mode="val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        grad_scaler=None,
+    ):
+        if world_size > 1:
+            raise ValueError(
+                f"{world_size} devices were asked for, but density control replaces parameters, so a run uses one. "
+                "Train several scenes side by side instead, one process per device (CUDA_VISIBLE_DEVICES=0, 1, ...)."
+            )
+        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        known = [self.datamanager.train_dataset.cameras]
+        if self.datamanager.eval_dataset is not None:
+            known.append(self.datamanager.eval_dataset.cameras)
+        self.model.know_paths(known)
+        outputs = self.datamanager.train_dataparser_outputs
+        scale = torch.tensor([float(outputs.dataparser_scale)])
+        self.model.scene_frame = torch.cat([outputs.dataparser_transform.flatten().float().cpu(), scale])
+        if test_mode == "val":  # training; the other modes load a checkpoint over an empty scene
+            CONSOLE.log("Starting the scene from the clip's priors")
+            self.model.start_from(self.datamanager.views, config.datamanager.frames_per_batch)
+            counts = ", ".join(f"{len(s)} {s.name}" for s in self.model.scene.gaussian_sets())
+            CONSOLE.log(f"Gaussians to start from: {counts}. Evaluation: {self.protocol}")
+
+    @property
+    def model(self) -> DynamicModel:
+        return self._model
+
+    @property
+    def protocol(self) -> str:
+        """Which images train and which test, in words; goes beside every number."""
+        return str(self.datamanager.eval_dataset.metadata.get("protocol", "not stated by the dataparser"))
+
+    def get_train_loss_dict(self, step: int):
+        cameras, batch = self.datamanager.next_train(step) if self.model.stage.renders else (None, {})
+        outputs = self.model.get_training_outputs(cameras, batch)
+        metrics = self.model.get_metrics_dict(outputs, batch)
+        losses = self.model.get_loss_dict(outputs, batch, metrics)
+        for name, value in losses.items():
+            if not bool(torch.isfinite(value)):
+                raise FloatingPointError(
+                    f"The loss '{name}' became {float(value)} at step {step} ({self.model.stage.name}). The last "
+                    "checkpoint is intact; resume from it with --load-dir and a lower learning rate."
+                )
+        return outputs, losses, metrics
+
+    def get_average_image_metrics(
+        self,
+        data_loader,
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, Any]:
+        """The host's average, over the images that define a metric (a frame may have no moving pixel)."""
+        self.eval()
+        if output_path is not None:
+            output_path.mkdir(exist_ok=True, parents=True)
+        per_image = []
+        for index, (camera, batch) in enumerate(track(data_loader, "Evaluating all images", transient=True)):
+            outputs = self.model.get_outputs_for_camera(camera=camera)
+            metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
+            per_image.append(metrics)
+            if output_path is not None:
+                for key, image in images.items():
+                    vutils.save_image(
+                        image.permute(2, 0, 1).cpu(), output_path / f"{image_prefix}_{key}_{index:04d}.png"
+                    )
+        averages: dict[str, Any] = {}
+        for key in per_image[0] if per_image else ():
+            values = [metrics[key] for metrics in per_image if key in metrics]
+            averages[key], count = mean_defined(values)
+            if get_std:
+                defined = torch.tensor([value for value in values if value == value])
+                averages[f"{key}_std"] = float(defined.std(unbiased=True)) if count > 1 else 0.0
+        averages["images"] = float(len(per_image))
+        self.train()
+        return averages
+
+    def get_average_eval_image_metrics(
+        self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
+    ) -> dict[str, Any]:
+        metrics = super().get_average_eval_image_metrics(step, output_path, get_std)
+        truth = self.datamanager.eval_dataset.metadata.get("ground_truth_tracks")
+        if truth is not None:
+            scale = float(self.datamanager.eval_dataset.metadata.get("scene_scale", 1.0))
+            metrics.update(track_scores(self.model.scene, truth, self.datamanager.views, scale, self.model._options()))
+        if self.test_mode == "test":  # ns-eval: goes into its JSON (the training loggers take numbers only)
+            metrics["protocol"] = self.protocol
+            metrics["notes"] = missing_message() or "LPIPS: AlexNet"
+            for name, value in metrics.items():
+                CONSOLE.print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+        return metrics

@@ -1,0 +1,207 @@
+"""The optional files of ours beside Shape of Motion's layout: ``clip.json``, ``eval/eval.json``, ``eval/tracks.npz``.
+
+They say what the layout cannot: several simultaneous cameras, the time step of each image, and held-out views with
+ground truth to evaluate on. World coordinates are those of the clip's camera files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dyngs_plugins.priors.files import atomic_file, check_poses, existing
+
+CLIP_FORMAT, CLIP_VERSION = "dyngs-clip", 1
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """``clip.json``: what belongs together in a clip folder."""
+
+    sequences: tuple[str, ...]
+    """Image folders of simultaneous training cameras; camera i of the clip is the i-th."""
+    num_frames: int
+    """Time steps over all splits, held-out ones included."""
+    fps: float | None = None
+    frame_index: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Time step of each image stem, per sequence; images without an entry count up from 0 in name order."""
+    protocol: str | None = None
+
+
+@dataclass(frozen=True)
+class EvalView:
+    """One held-out image with its camera, and ground truth where there is any. Paths are relative to ``eval/``."""
+
+    image: str
+    camera: int
+    """Which physical camera; training cameras come first."""
+    frame: int
+    """Time step."""
+    K: list[list[float]]
+    """3x3, pixel centres at +0.5."""
+    world_T_camera: list[list[float]]
+    """4x4, OpenCV axes."""
+    mask: str | None = None
+    depth: str | None = None
+    """z-depth ``.npy``, 0 = unknown."""
+
+
+@dataclass(frozen=True)
+class GroundTruthTracks:
+    """True 3-D tracks of surface points, with where one camera sees them.
+
+    ``points`` are in the frame the owner says: the world of the files when read, the scene frame in a dataparser's
+    metadata.
+    """
+
+    points: Float[Tensor, "p t 3"]
+    xy: Float[Tensor, "p t 2"]
+    """Pixels with integer centres."""
+    visible: Bool[Tensor, "p t"]
+    moving: Bool[Tensor, "p"]
+    query_frame: Int[Tensor, "p"]
+    object: Int[Tensor, "p"] | None = None
+    camera: str | int = 0
+    """The training camera that ``xy`` and ``visible`` belong to: a sequence's name or its place in the clip."""
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Points that people marked in several training images (DyCheck): the k-th is the same surface point in all."""
+
+    frame_index: Int[Tensor, "n"]
+    xy: Float[Tensor, "n k 2"]
+    """Pixels of the images in use, as the annotation files count them."""
+    visible: Bool[Tensor, "n k"]
+
+
+def write_clip_json(
+    path: Path,
+    sequences: Sequence[str],
+    num_frames: int,
+    fps: float | None = None,
+    frame_index: Mapping[str, Mapping[str, int]] | None = None,
+    protocol: str | None = None,
+) -> None:
+    """Write ``ROOT/clip.json``; ``path`` is the file. See :class:`ClipInfo` for the fields."""
+    info = ClipInfo(tuple(sequences), int(num_frames), fps, frame_index or {}, protocol)
+    write_json(path, {"format": CLIP_FORMAT, "version": CLIP_VERSION, **asdict(info)})
+
+
+def read_clip_json(path: Path) -> ClipInfo:
+    """Read ``ROOT/clip.json``.
+
+    Raises:
+        ValueError: not our format, no sequences, or time steps outside the clip or used twice by one camera.
+    """
+    content = read_json(path, "clip description")
+    if content.get("format") != CLIP_FORMAT or content.get("version") != CLIP_VERSION:
+        raise ValueError(
+            f"{path}: format {content.get('format')!r}, version {content.get('version')!r}. Expected "
+            f"{CLIP_FORMAT!r}, version {CLIP_VERSION}. Delete the file if it belongs to something else."
+        )
+    sequences, num_frames = tuple(content.get("sequences", ())), content.get("num_frames")
+    if not sequences or not isinstance(num_frames, int) or num_frames < 1:
+        raise ValueError(f"{path}: expected a list 'sequences' and 'num_frames' of at least 1, found {content}.")
+    frame_index = content.get("frame_index") or {}
+    for sequence, steps in frame_index.items():
+        outside = {stem: step for stem, step in steps.items() if not 0 <= step < num_frames}
+        if outside or len(set(steps.values())) < len(steps):
+            raise ValueError(
+                f"{path}: time steps of {sequence} must differ and lie in 0..{num_frames - 1}; "
+                f"found {dict(list((outside or steps).items())[:5])}."
+            )
+    return ClipInfo(sequences, num_frames, content.get("fps"), frame_index, content.get("protocol"))
+
+
+def write_eval_json(path: Path, protocol: str, views: Sequence[EvalView]) -> None:
+    """Write ``ROOT/eval/eval.json``; ``path`` is the file."""
+    write_json(path, {"protocol": protocol, "views": [asdict(view) for view in views]})
+
+
+def read_eval_json(path: Path) -> tuple[str, list[EvalView]]:
+    """Read ``ROOT/eval/eval.json``: the protocol's name and its views, with every named file checked to exist.
+
+    Raises:
+        FileNotFoundError, ValueError: a file it names is missing, a field is missing, or a pose is not rigid.
+    """
+    content = read_json(path, "evaluation list")
+    views = []
+    for i, entry in enumerate(content.get("views", [])):
+        try:
+            view = EvalView(**{name: entry[name] for name in ("image", "camera", "frame", "K", "world_T_camera")},
+                            mask=entry.get("mask"), depth=entry.get("depth"))  # fmt: skip
+            shapes = np.shape(view.K), np.shape(view.world_T_camera)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: view {i} is incomplete or malformed ({error!r}): {entry}.") from error
+        if shapes != ((3, 3), (4, 4)):
+            raise ValueError(f"{path}: view {i} has K {shapes[0]} and world_T_camera {shapes[1]}; expected 3x3, 4x4.")
+        for name in filter(None, (view.image, view.mask, view.depth)):
+            existing(Path(path).parent / name, "evaluation file", f"It is named by view {i} of {path}.")
+        views.append(view)
+    if not views:
+        raise ValueError(f"{path}: no views. Delete the file to evaluate on held-out frames instead.")
+    check_poses(path, np.array([view.world_T_camera for view in views]), "views")
+    return content.get("protocol") or "held-out views of eval/eval.json", views
+
+
+def write_ground_truth_tracks(path: Path, tracks: GroundTruthTracks) -> None:
+    """Write ``ROOT/eval/tracks.npz`` (points in the world of the camera files)."""
+    arrays = {name: np.asarray(value) for name, value in vars(tracks).items() if value is not None}
+    with atomic_file(path) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_ground_truth_tracks(path: Path) -> GroundTruthTracks:
+    """Read ``ROOT/eval/tracks.npz``.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, damaged, or with arrays whose shapes do not belong together.
+    """
+    path = existing(path, "ground-truth track file", "Delete eval/ to do without.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        tracks = GroundTruthTracks(
+            points=torch.from_numpy(arrays["points"].astype(np.float32)),
+            xy=torch.from_numpy(arrays["xy"].astype(np.float32)),
+            visible=torch.from_numpy(arrays["visible"].astype(bool)),
+            moving=torch.from_numpy(arrays["moving"].astype(bool)),
+            query_frame=torch.from_numpy(arrays["query_frame"].astype(np.int64)),
+            object=torch.from_numpy(arrays["object"].astype(np.int64)) if "object" in arrays else None,
+            camera=arrays["camera"].item() if "camera" in arrays else 0,
+        )
+    except (KeyError, ValueError, TypeError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read as ground-truth tracks ({error}). Expected points [P,T,3], "
+                         "xy [P,T,2], visible [P,T], moving [P], query_frame [P].") from error  # fmt: skip
+    p, t = tracks.points.shape[:2]
+    shapes = [tuple(x.shape) for x in (tracks.points, tracks.xy, tracks.visible, tracks.moving, tracks.query_frame)]
+    if shapes != [(p, t, 3), (p, t, 2), (p, t), (p,), (p,)]:
+        raise ValueError(f"{path}: shapes {shapes} of points, xy, visible, moving, query_frame do not fit together.")
+    return tracks
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, indented, complete or not at all."""
+    with atomic_file(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object, with an error that names the file where it is none."""
+    path = existing(path, what, "")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON ({error}). Write this {what} again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object as {what}, found a {type(content).__name__}.")
+    return content

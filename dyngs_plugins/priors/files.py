@@ -1,0 +1,93 @@
+"""What all file readers and writers share: atomic writing, and errors that name file, expected, found, what to try."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Float
+
+
+def existing(path: Path, what: str, hint: str) -> Path:
+    """``path``, or a FileNotFoundError that says what it should have been and which part of it does exist."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    found = f"The folder holds {_listing(path.parent)}." if path.parent.is_dir() else f"No folder {path.parent}."
+    raise FileNotFoundError(f"{path}: no such {what}. {found} {hint}")
+
+
+def load_npy(path: Path, what: str, mmap: bool = False) -> np.ndarray:
+    """A numeric ``.npy`` array (float32 unless memory-mapped); never unpickles."""
+    try:
+        array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(
+            f"{path}: cannot be read as a {what} ({error}). Expected a complete .npy file of numbers; this one is "
+            "truncated or of another kind. Delete it and compute it again."
+        ) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise ValueError(f"{path}: cannot be read as a {what}. Expected numbers, found {kind}.")
+    return array if mmap else array.astype(np.float32, copy=False)
+
+
+def check_size(path: Path, what: str, shape: tuple[int, ...], size: tuple[int, int] | None) -> None:
+    """Raise when a file's (height, width) is not that of its image."""
+    if size is not None and tuple(shape) != tuple(size):
+        found = f"{shape[1]}x{shape[0]}" if len(shape) == 2 else f"an array of shape {tuple(shape)}"
+        raise ValueError(
+            f"{path}: the {what} is {found}, expected {size[1]}x{size[0]} (width x height) like its image. "
+            f"Resize it, or compute it again from the images in use."
+        )
+
+
+def map_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a stored map without axes of length one around (height, width)."""
+    if len(shape) == 3 and 1 in (shape[0], shape[2]):
+        return shape[:2] if shape[2] == 1 else shape[1:]
+    return shape
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes its name only when it is complete; its folder is made if need be."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_poses(path: Path, poses: Float[np.ndarray, "t 4 4"], what: str) -> None:
+    """Raise unless every pose is finite and rigid: an orthonormal rotation of determinant 1 above [0, 0, 0, 1]."""
+    poses = np.asarray(poses, np.float64)
+    finite = np.isfinite(poses).all(axis=(1, 2))
+    if not finite.all():
+        bad = np.flatnonzero(~finite)
+        raise ValueError(f"{path}: {len(bad)} poses of {what} are not finite; the first is pose {bad[0]}. Solve again.")
+    rotations = poses[:, :3, :3]
+    error = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    bottom = np.abs(poses[:, 3] - [0.0, 0.0, 0.0, 1.0]).max(axis=1)
+    bad = np.flatnonzero((error > 1e-3) | (np.linalg.det(rotations) < 0) | (bottom > 1e-5))
+    if len(bad):
+        i = bad[0]
+        raise ValueError(
+            f"{path}: pose {i} of {what} is not rigid (deviation from orthonormal {error[i]:.2g}, determinant "
+            f"{np.linalg.det(rotations[i]):.3g}, last row {poses[i, 3].tolist()}); {len(bad)} of {len(poses)} are "
+            "like that. Expected rotation and translation only, OpenCV axes. Is a scale or a mirrored axis baked in?"
+        )
+
+
+def _listing(folder: Path, count: int = 4) -> str:
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    return f"{len(names)} entries ({', '.join(names[:count])}{', ...' if len(names) > count else ''})"

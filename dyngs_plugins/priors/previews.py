@@ -1,0 +1,102 @@
+"""Contact sheets of the priors, to see at a glance whether they are sound: preview/{masks,depth,tracks}.jpg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from dyngs_plugins.priors.providers.inputs import PriorInputs
+from dyngs_plugins.priors.som_files import write_image
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+def write_previews(root: Path, inputs: PriorInputs, suffix: str = "", max_frames: int = 24) -> list[Path]:
+    """Write the sheets of one camera.
+
+    Args:
+        suffix: added to the file names, to tell cameras apart.
+        max_frames: that many frames are shown, evenly spread.
+    """
+    count = len(inputs.frames)
+    frames = sorted({int(i) for i in np.linspace(0, count - 1, min(count, max_frames)).round()})
+    draw: dict[str, Callable[[int], Picture]] = {
+        "masks": lambda i: _mask_picture(inputs, i),
+        "depth": _depth_painter(inputs, frames),
+        "tracks": lambda i: _track_picture(inputs, i),
+    }
+    files = []
+    for name, paint in draw.items():
+        file = root / "preview" / f"{name}{suffix}.jpg"
+        write_image(file, contact_sheet([paint(i) for i in frames]))
+        files.append(file)
+    return files
+
+
+def contact_sheet(pictures: list[Picture], max_width: int = 2000) -> Picture:
+    """Pictures of one size in a grid that is about as wide as high."""
+    height, width = pictures[0].shape[:2]
+    columns = max(1, round((len(pictures) * height / width) ** 0.5 * 1.2))
+    columns = min(columns, len(pictures))
+    blank = np.zeros_like(pictures[0])
+    padded = [*pictures, *[blank] * (-len(pictures) % columns)]
+    sheet = np.vstack([np.hstack(padded[k : k + columns]) for k in range(0, len(padded), columns)])
+    if sheet.shape[1] > max_width:
+        size = max_width, round(sheet.shape[0] * max_width / sheet.shape[1])
+        sheet = cv2.resize(sheet, size, interpolation=cv2.INTER_AREA)
+    return sheet
+
+
+def brightened(image: Picture) -> Picture:
+    """The image with its brightest percent at white, so that dark clips can be judged."""
+    high = max(float(np.percentile(image, 99.0)), 32.0)
+    return np.clip(image.astype(np.float32) * (255.0 / high), 0, 255).astype(np.uint8)
+
+
+def _mask_picture(inputs: PriorInputs, i: int) -> Picture:
+    picture, mask = brightened(inputs.image(i)), inputs.mask(i)
+    picture[mask] = (picture[mask] * 0.5 + np.array([255.0, 0.0, 0.0]) * 0.5).astype(np.uint8)
+    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(picture, list(outline), -1, (255, 255, 0), 1)
+
+
+def _depth_painter(inputs: PriorInputs, frames: list[int]) -> Callable[[int], Picture]:
+    """Disparity in colours that mean the same in all frames: red is near, blue is far, black is unknown."""
+    known = np.concatenate([d[d > 0][::7] for d in (inputs.disparity(i) for i in frames)])
+    low, high = np.quantile(known, [0.02, 0.98]) if known.size else (0.0, 1.0)
+
+    def paint(i: int) -> Picture:
+        disparity = inputs.disparity(i)
+        level = np.clip((disparity - low) / max(high - low, 1e-9) * 255.0, 0, 255).astype(np.uint8)
+        colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+        colours[disparity <= 0] = 0
+        return np.vstack([brightened(inputs.image(i)), colours])
+
+    return paint
+
+
+def _track_picture(inputs: PriorInputs, i: int, tail: int = 8, max_points: int = 120) -> Picture:
+    """Where points of the first and of the middle frame are now, each with its way over the last frames.
+
+    Filled: visible. Hollow: hidden.
+    """
+    picture = (brightened(inputs.image(i)) * 0.6).astype(np.uint8)
+    for query in sorted({0, len(inputs.frames) // 2}):
+        start = inputs.tracks(query, query)
+        if not len(start):
+            continue
+        chosen = np.unique(np.linspace(0, len(start) - 1, max_points).astype(int))
+        span = np.ptp(start[chosen, 1]) + 1e-6
+        hue = ((start[chosen, 1] - start[chosen, 1].min()) / span * 150).astype(np.uint8)
+        colours = cv2.cvtColor(np.stack([hue, hue * 0 + 255, hue * 0 + 255], -1)[None], cv2.COLOR_HSV2RGB)[0].tolist()
+        path = np.stack([inputs.tracks(query, t)[chosen] for t in range(max(i - tail, 0), i + 1)])
+        for point, colour in zip(path.transpose(1, 0, 2), colours, strict=True):
+            line = (point[:, None, :2] * 8).round().astype(np.int32)
+            cv2.polylines(picture, [line], False, colour, 1, cv2.LINE_AA, shift=3)
+            centre = (int(point[-1, 0].round()), int(point[-1, 1].round()))
+            cv2.circle(picture, centre, 2, colour, -1 if point[-1, 2] < 0 else 1)
+    return picture

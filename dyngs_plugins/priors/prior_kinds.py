@@ -1,0 +1,147 @@
+"""Where each kind of prior lies in a clip folder, and how one of its files is written and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dyngs_plugins.priors.files import atomic_file, load_npy
+from dyngs_plugins.priors.som_files import (
+    read_disparity,
+    read_mask,
+    read_track_pair,
+    write_disparity,
+    write_mask,
+    write_track_pair,
+)
+
+Key = Any  # what names an array within a frame's result; see `PriorKind.paths`
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorKind(ABC):
+    """The files of one kind of prior for one camera of a clip."""
+
+    name: ClassVar[str]
+    folder_name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    root: Path
+    sequence: str
+    stems: tuple[str, ...]
+    size: tuple[int, int]
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.folder_name / self.sequence
+
+    @abstractmethod
+    def paths(self, i: int) -> dict[Hashable, Path]:
+        """The files of frame i, by the key that a provider's result gives the array."""
+
+    @abstractmethod
+    def write(self, path: Path, array: np.ndarray) -> None:
+        """Write one array, complete or not at all.
+
+        Raises:
+            ValueError: when the provider's array has another shape than the images.
+        """
+
+    @abstractmethod
+    def read(self, i: int, j: int) -> np.ndarray | None:
+        """What is on disk about frame i (for kinds between two frames: and j), or None where there is no file."""
+
+    def check_shape(self, path: Path, array: np.ndarray, shape: tuple[int, ...]) -> None:
+        """Raise when a provider's array is not what this kind holds."""
+        if tuple(array.shape) != shape:
+            raise ValueError(f"{path.name}: the provider made an array of shape {array.shape}, expected {shape}.")
+
+
+class FlowKind(PriorKind):
+    """`flow/SEQ/NAME_{fwd,bwd}.npy`: to the next and the previous image; `_visible`: the round trip closes."""
+
+    name, folder_name = "flow", "flow"
+
+    def paths(self, i: int) -> dict[Hashable, Path]:
+        ways = (["fwd"] if i + 1 < len(self.stems) else []) + (["bwd"] if i > 0 else [])
+        keys = [key for way in ways for key in (way, f"{way}_visible")]
+        return {key: self.folder / f"{self.stems[i]}_{key}.npy" for key in keys}
+
+    def write(self, path: Path, array: np.ndarray) -> None:
+        visible = path.stem.endswith("_visible")
+        self.check_shape(path, array, self.size if visible else (*self.size, 2))
+        with atomic_file(path) as file:
+            np.save(file, array.astype(bool if visible else np.float32), allow_pickle=False)
+
+    def read(self, i: int, j: int) -> np.ndarray | None:
+        if abs(i - j) != 1:
+            return None
+        path = self.paths(i)["fwd" if j > i else "bwd"]
+        if not path.is_file():
+            return None
+        flow = load_npy(path, "flow field")
+        if flow.shape != (*self.size, 2):
+            raise ValueError(f"{path}: shape {flow.shape}, expected {(*self.size, 2)} like the images. Delete it.")
+        return flow
+
+
+class MaskKind(PriorKind):
+    """`masks/SEQ/NAME.png`: 255 where the scene moves."""
+
+    name, folder_name, needs = "masks", "masks", ("flow",)
+
+    def paths(self, i: int) -> dict[Hashable, Path]:
+        return {"mask": self.folder / f"{self.stems[i]}.png"}
+
+    def write(self, path: Path, array: np.ndarray) -> None:
+        self.check_shape(path, array, self.size)
+        write_mask(path, array)
+
+    def read(self, i: int, j: int) -> np.ndarray | None:
+        path = self.paths(i)["mask"]
+        return read_mask(path, self.size) if path.is_file() else None
+
+
+class DepthKind(PriorKind):
+    """`aligned_depth_anything/SEQ/NAME.npy`: disparity 1/z in the cameras' units, 0 where unknown.
+
+    The folder's name is the one Shape of Motion reads; provider.json says what really made the files.
+    """
+
+    name, folder_name, needs = "depth", "aligned_depth_anything", ("flow", "masks")
+
+    def paths(self, i: int) -> dict[Hashable, Path]:
+        return {"disparity": self.folder / f"{self.stems[i]}.npy"}
+
+    def write(self, path: Path, array: np.ndarray) -> None:
+        self.check_shape(path, array, self.size)
+        write_disparity(path, array)
+
+    def read(self, i: int, j: int) -> np.ndarray | None:
+        path = self.paths(i)["disparity"]
+        return read_disparity(path, self.size) if path.is_file() else None
+
+
+class TrackKind(PriorKind):
+    """`bootstapir/SEQ/{Q}_{T}.npy`: the query pixels of frame Q in frame T; keys are target indices."""
+
+    name, folder_name, needs = "tracks", "bootstapir", ("flow", "masks")
+
+    def paths(self, i: int) -> dict[Hashable, Path]:
+        return {t: self.folder / f"{self.stems[i]}_{stem}.npy" for t, stem in enumerate(self.stems)}
+
+    def write(self, path: Path, array: np.ndarray) -> None:
+        write_track_pair(path, array)
+
+    def read(self, i: int, j: int) -> np.ndarray | None:
+        path = self.paths(i)[j]
+        return read_track_pair(path) if path.is_file() else None
+
+
+KINDS: dict[str, type[PriorKind]] = {kind.name: kind for kind in (FlowKind, MaskKind, DepthKind, TrackKind)}
+"""In the order in which they are made."""

@@ -1,0 +1,17 @@
+"""Prior providers: frames in, one kind of prior out. The built-in ones need no downloaded weights."""
+
+from __future__ import annotations
+
+from dyngs_plugins.hooks import hookimpl
+from dyngs_plugins.priors.providers.base import PriorProvider
+
+
+@hookimpl
+def dyngs_prior_providers() -> list[type[PriorProvider]]:
+    """The providers of this package."""
+    from dyngs_plugins.priors.providers.depth_multiview import MultiViewDepth
+    from dyngs_plugins.priors.providers.flow_dis import DISFlow
+    from dyngs_plugins.priors.providers.masks_epipolar import EpipolarMasks
+    from dyngs_plugins.priors.providers.tracks_chained import ChainedTracks
+
+    return [DISFlow, EpipolarMasks, MultiViewDepth, ChainedTracks]

@@ -1,0 +1,102 @@
+"""Dense disparity in the cameras' scale: triangulated from flow to many frames, completed, smoothed over time.
+
+Still pixels come from the fit of one inverse depth to the flow to neighbours at several baselines (`multiview.py`); the
+rest is completed along image edges (`completion.py`). Moving regions are placed by contact and slowness
+(`moving_depth.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from dyngs_plugins.priors.providers.base import DepthProvider, FrameResult
+from dyngs_plugins.priors.providers.completion import complete
+from dyngs_plugins.priors.providers.flow_math import pixel_grid, warp
+from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
+from dyngs_plugins.priors.providers.moving_depth import moving_disparity
+from dyngs_plugins.priors.providers.multiview import FitSettings, StillFit, observed_disparity_range, still_fit
+from dyngs_plugins.priors.providers.temporal import flows_around
+
+
+@dataclasses.dataclass
+class MultiViewDepth(DepthProvider):
+    """Multi-view fit of the still world, completed densely; moving regions by contact and slowness."""
+
+    name: ClassVar[str] = "multiview"
+    needs_cameras: ClassVar[bool] = True
+
+    smoothness: float = 0.3
+    #: Relative standard deviation of the disparity that contact gives a moving region.
+    contact_uncertainty: float = 0.25
+    #: Frames on each side that take part in smoothing over time.
+    smooth_frames: int = 2
+    #: Relative difference of disparity beyond which a neighbouring frame is another surface.
+    smooth_tolerance: float = 0.1
+
+    def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
+        """See `PriorProvider.compute`.
+
+        Raises:
+            ValueError: when the cameras show no parallax.
+        """
+        limits = observed_disparity_range(inputs)
+        if limits is None:
+            raise ValueError(
+                f"Depth of camera {inputs.frames.name} cannot be triangulated: too few pixels show parallax. The "
+                "camera hardly moves, or the poses do not belong to the images. Give depth files instead "
+                "(aligned_depth_anything/SEQ/NAME.npy, disparity in the cameras' units)."
+            )
+        for i in indices:
+            yield i, {"disparity": np.clip(self._smoothed(inputs, i), *limits).astype(np.float32)}
+
+    def _single(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
+        """The disparity of frame i before smoothing over time."""
+
+        def make() -> np.ndarray:
+            fit, image, moving = still_fit(inputs, i, FitSettings()), inputs.image(i), inputs.mask(i)
+            weight = data_weight(fit) * (cv2.dilate(moving.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0)
+            if not (weight > 0).any():
+                raise ValueError(
+                    f"Frame {inputs.frames.stems[i]}: the whole image is masked as moving or shows no parallax, so "
+                    "there is nothing to take depth from. Check its mask, or give this depth file."
+                )
+            background = np.exp(complete(np.log(fit.disparity), weight, image, self.smoothness))
+            return moving_disparity(background, moving, fit, image, self.contact_uncertainty)
+
+        return inputs.remember(("single depth", i), make)
+
+    def _smoothed(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
+        """Disparity averaged over frames, carried along flow and into this camera; other surfaces do not count."""
+        own = np.log(self._single(inputs, i))
+        total, weight = own.copy(), np.ones_like(own)
+        for j, flow, valid in flows_around(inputs, i, self.smooth_frames, max_round_trip_px=1.0):
+            seen = warp(self._single(inputs, j), flow)
+            carried = np.log(carried_disparity(inputs.frames, i, j, flow, seen))
+            w = valid * np.exp(-0.5 * ((carried - own) / self.smooth_tolerance) ** 2)
+            total += w * np.where(valid, carried, 0.0)
+            weight += w
+        return np.exp(total / weight)
+
+
+def data_weight(fit: StillFit) -> Float[np.ndarray, "h w"]:
+    """How far the still fit of a pixel may be trusted, about 1 for good ones, 0 for hopeless ones."""
+    relative = fit.deviation / fit.disparity
+    weight = 1.0 / (1.0 + (relative / 0.03) ** 2) / (1.0 + fit.misfit**2) ** 1.5
+    return np.where((relative < 0.5) & (fit.trust > 0.1), weight, 0.0).astype(np.float32)
+
+
+def carried_disparity(
+    frames: FrameSequence, i: int, j: int, flow: Float[np.ndarray, "h w 2"], disparity: Float[np.ndarray, "h w"]
+) -> Float[np.ndarray, "h w"]:
+    """Disparity in camera i of the still points that camera j sees at the ends of `flow` with `disparity`."""
+    xy = pixel_grid(*frames.size) + flow + 0.5
+    rays = np.concatenate([xy, np.ones((*frames.size, 1))], axis=-1) @ frames.inverse_K[j].T
+    i_T_j = frames.target_T_source(j, i)
+    depth = (rays @ i_T_j[2, :3]) / disparity + i_T_j[2, 3]
+    return (1.0 / np.maximum(depth, 1e-6)).astype(np.float32)

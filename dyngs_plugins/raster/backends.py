@@ -1,0 +1,136 @@
+"""Who rasterizes: a dictionary from names to functions, and the choice when no name is given."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dyngs_plugins.raster.inputs import RasterInputs
+
+RasterFunction = Callable[[RasterInputs], tuple[Tensor, Tensor, dict[str, Any]]]
+"""Checked inputs to image [c, h, w, d], alpha [c, h, w, 1] and gsplat's info."""
+
+
+def register_backend(name: str, function: RasterFunction) -> None:
+    """Make a backend available under a name, for ``rasterize(..., backend=name)``.
+
+    Raises:
+        ValueError: when the name is taken.
+    """
+    if name in _BACKENDS:
+        raise ValueError(f"a rasterizer backend named {name!r} is already registered: choose another name")
+    _BACKENDS[name] = function
+
+
+def backend_names() -> list[str]:
+    """Names of all registered backends."""
+    return sorted(_BACKENDS)
+
+
+def find_backend(name: str | None, inputs: RasterInputs) -> RasterFunction:
+    """The backend of that name; for None the fastest one that can run these inputs.
+
+    Raises:
+        ValueError: when there is no backend of that name.
+    """
+    name = name or _automatic(inputs)
+    if name not in _BACKENDS:
+        close = difflib.get_close_matches(name, _BACKENDS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"no rasterizer backend is named {name!r}.{hint} There are: {', '.join(backend_names())}")
+    return _BACKENDS[name]
+
+
+def _automatic(inputs: RasterInputs) -> str:
+    if inputs.means.is_cuda:
+        return "gsplat"
+    if inputs.means.dtype == torch.float64:
+        return "torch"  # the kernels are float32; float64 is for checking gradients
+    problem = _numba_problem()
+    if problem is None:
+        return "numba"
+    _warn_slow(problem)
+    return "torch"
+
+
+@cache
+def _numba_problem() -> str | None:
+    """Why the numba kernels cannot be used, or None if they can."""
+    try:
+        with _untraced():
+            import dyngs_plugins.raster.numba_backend  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """Without this thread's trace function, by which nerfstudio's viewer interrupts renders.
+
+    An exception raised in the middle of numba's import, or of a compilation, would leave it broken for good.
+    """
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
+
+
+def prepare_backend() -> None:
+    """Import now what the first render would import: the viewer may interrupt a render at any call."""
+    if not torch.cuda.is_available():
+        _numba_problem()
+
+
+@cache
+def _warn_slow(problem: str) -> None:
+    warnings.warn(
+        f"The fast CPU rasterizer cannot be used ({problem}). Falling back to plain PyTorch, which is about 25 to 40 "
+        "times slower. Try: pip install dyngs-plugins[cpu]",
+        stacklevel=4,
+    )
+
+
+def _gsplat(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    from dyngs_plugins.raster.gsplat_backend import rasterize_with_gsplat
+
+    return rasterize_with_gsplat(inputs)
+
+
+def _numba(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    from dyngs_plugins.raster.seam import rasterize_in_stages
+
+    problem = _numba_problem()
+    if problem is not None:
+        raise ImportError(f"the numba rasterizer cannot be used: {problem}. Try: pip install dyngs-plugins[cpu]")
+    from dyngs_plugins.raster.numba_backend import NumbaBackend
+
+    with _untraced():
+        return rasterize_in_stages(NumbaBackend(), inputs)
+
+
+def _torch(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    from dyngs_plugins.raster.seam import rasterize_in_stages
+    from dyngs_plugins.raster.tiles import TorchBackend
+
+    return rasterize_in_stages(TorchBackend(), inputs)
+
+
+def _dense(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    from dyngs_plugins.raster.dense import DenseBackend
+    from dyngs_plugins.raster.seam import rasterize_in_stages
+
+    return rasterize_in_stages(DenseBackend(), inputs)
+
+
+_BACKENDS: dict[str, RasterFunction] = {"gsplat": _gsplat, "numba": _numba, "torch": _torch, "dense": _dense}

@@ -1,0 +1,1 @@
+"""The project's own sample scene: analytic, ray-cast, with exact ground truth."""

@@ -1,0 +1,223 @@
+"""The one picture: Gaussians, moved by a motion field, seen through an exposure, rasterized.
+
+    image(view) = compose_j  raster( motion(Gaussians, t_j), camera_j )      over the instants j of one exposure
+
+Plain torch, no host. The scene is named sets of Gaussians; at most one of them, ``dynamic``, is moved by the motion
+field, the others stand still and never pay for motion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dyngs_plugins.exposure.base import ExposureModel, Mode
+from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.motion.base import MotionField
+from dyngs_plugins.raster import rasterize
+from dyngs_plugins.raster.inputs import RasterizeMode
+from dyngs_plugins.types import Gaussians, Instants, Render, concatenate
+
+DYNAMIC, STATIC = "dynamic", "static"
+
+
+@dataclass(frozen=True)
+class Views:
+    """A batch of views to render: OpenCV cameras, times, and (while training) which training views they are."""
+
+    camera_T_world: Float[Tensor, "b 4 4"]
+    K: Float[Tensor, "b 3 3"]
+    time: Float[Tensor, "b"]
+    width: int
+    height: int
+    index: Int[Tensor, "b"] | None = None
+
+    def __len__(self) -> int:
+        return self.time.shape[0]
+
+
+@dataclass(frozen=True)
+class TargetCameras:
+    """The cameras, at other times, in whose coordinates each view's track channels are rendered (``m`` per view)."""
+
+    camera_T_world: Float[Tensor, "b m 4 4"]
+    time: Float[Tensor, "b m"]
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """How to rasterize."""
+
+    rasterize_mode: RasterizeMode = "classic"
+    backend: str | None = None
+
+
+class Scene(nn.Module):
+    """Named sets of Gaussians with a motion field and an exposure model."""
+
+    def __init__(self, sets: list[GaussianSet], motion: MotionField, exposure: ExposureModel):
+        super().__init__()
+        self.sets = nn.ModuleDict({s.name: s for s in sets})
+        self.motion = motion
+        self.exposure = exposure
+
+    def set_named(self, name: str) -> GaussianSet | None:
+        """The set of that name, or None when the scene has none."""
+        found = self.sets[name] if name in self.sets else None  # noqa: SIM401 (a ModuleDict has no get)
+        return found if isinstance(found, GaussianSet) else None
+
+    @property
+    def dynamic(self) -> GaussianSet | None:
+        return self.set_named(DYNAMIC)
+
+    @property
+    def static(self) -> GaussianSet | None:
+        return self.set_named(STATIC)
+
+    def gaussian_sets(self) -> list[GaussianSet]:
+        """The sets in the order in which they are concatenated."""
+        return [s for s in self.sets.values() if isinstance(s, GaussianSet)]
+
+    def rows(self) -> dict[str, slice]:
+        """Where each set's rows lie in the concatenation."""
+        start, rows = 0, {}
+        for s in self.gaussian_sets():
+            rows[s.name] = slice(start, start + len(s))
+            start += len(s)
+        return rows
+
+    def parts_at(self, times: Float[Tensor, "j"] | None) -> list[Gaussians]:
+        """Every set at the given times (None: the canonical pose)."""
+        parts = []
+        for s in self.gaussian_sets():
+            gaussians = s.activated()
+            parts.append(self.motion.at(gaussians, times) if times is not None and s.name == DYNAMIC else gaussians)
+        return parts
+
+    def at(self, time: float | None) -> Gaussians:
+        """The whole scene at one time (None: canonical), without an instant axis: what exporters want."""
+        times = None if time is None else torch.tensor([time], device=self._device())
+        parts = [
+            g.replace(means=g.means[0], quats=g.quats[0]) if g.means.ndim == 3 else g for g in self.parts_at(times)
+        ]
+        return concatenate(parts, 1)
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        groups: dict[str, list[nn.Parameter]] = {}
+        for s in self.gaussian_sets():
+            groups.update(s.param_groups())
+        if self.dynamic is not None:
+            groups.update(self.motion.param_groups())
+        groups.update(self.exposure.param_groups())
+        return groups
+
+    def render(
+        self,
+        views: Views,
+        *,
+        mode: Mode = "mid",
+        needs: Collection[str] = (),
+        targets: TargetCameras | None = None,
+        background: Float[Tensor, "3"] | None = None,
+        options: RenderOptions = RenderOptions(),
+        keep: Callable[[Gaussians], Tensor] | None = None,
+    ) -> Render:
+        """Render a batch of views in one call of the rasterizer seam.
+
+        Args:
+            views: cameras and times.
+            mode: ``"train"`` renders whole exposures, ``"mid"`` their sharp middle.
+            needs: extra outputs, of ``"dynamic"`` (1 for moving Gaussians), ``"depth"``, ``"targets"``.
+            targets: for ``"targets"``: each Gaussian's centre at other times in other cameras' coordinates.
+            background: colour behind everything (default black); extra channels have 0 behind them.
+            keep: optional row mask of the concatenated Gaussians (the viewer's crop box).
+        """
+        instants = self.exposure.instants(views.camera_T_world, views.K, views.time, views.index, mode)
+        parts = self.parts_at(instants.time)
+        gaussians = self.exposure.before_raster(concatenate(parts, len(instants.time)), instants)
+        features, widths = self._features(gaussians, parts, needs, targets, instants)
+        if keep is not None:
+            gaussians, features = _crop(gaussians, features, keep(gaussians))
+        backgrounds = features.new_zeros(len(instants.time), features.shape[-1])
+        if background is not None:
+            backgrounds[:, :3] = background
+        image, alpha, info = rasterize(
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            features,
+            instants.camera_T_world,
+            instants.K,
+            views.width,
+            views.height,
+            backgrounds=backgrounds,
+            render_mode="RGB+ED" if "depth" in needs else "RGB",
+            rasterize_mode=options.rasterize_mode,
+            backend=options.backend,
+        )
+        pieces = image.split([*widths.values(), *([1] if "depth" in needs else [])], dim=-1)
+        channels = dict(zip(widths, pieces, strict=False))
+        depth = pieces[-1] if "depth" in needs else None
+        return self.exposure.compose(Render(channels, alpha, depth, info), instants, len(views))
+
+    def _features(
+        self,
+        gaussians: Gaussians,
+        parts: list[Gaussians],
+        needs: Collection[str],
+        targets: TargetCameras | None,
+        instants: Instants,
+    ) -> tuple[Tensor, dict[str, int]]:
+        """The channels of every Gaussian, side by side, and the width of each by name."""
+        channels: dict[str, Tensor] = {"rgb": gaussians.colors}
+        if "dynamic" in needs:
+            channels["dynamic"] = self._dynamic_flags(parts)
+        if "targets" in needs and targets is not None and targets.time.shape[1] > 0:
+            channels["targets"] = self._target_positions(targets)[instants.view]
+        widths = {name: channel.shape[-1] for name, channel in channels.items()}
+        if any(channel.ndim == 3 for channel in channels.values()):
+            count = len(instants.time)
+            expanded = [c if c.ndim == 3 else c.expand(count, *c.shape) for c in channels.values()]
+            return torch.cat(expanded, dim=-1), widths
+        return torch.cat(list(channels.values()), dim=-1), widths
+
+    def _dynamic_flags(self, parts: list[Gaussians]) -> Float[Tensor, "n 1"]:
+        flags = [
+            part.opacities.new_full((len(part), 1), float(s.name == DYNAMIC))
+            for s, part in zip(self.gaussian_sets(), parts, strict=True)
+        ]
+        return torch.cat(flags)
+
+    def _target_positions(self, targets: TargetCameras) -> Float[Tensor, "b n c"]:
+        """Centres at the target times in the target cameras, ``c = 3 m`` channels."""
+        b, m = targets.time.shape
+        rotation, translation = targets.camera_T_world[..., :3, :3], targets.camera_T_world[..., :3, 3]
+        parts = []
+        for s in self.gaussian_sets():
+            means = s.raw["means"].expand(b, m, -1, -1)
+            if s.name == DYNAMIC:
+                means = self.motion.positions(s.activated(), targets.time.reshape(-1)).reshape(b, m, -1, 3)
+            parts.append(means @ rotation.transpose(-1, -2) + translation[:, :, None])
+        return torch.cat(parts, dim=2).permute(0, 2, 1, 3).reshape(b, -1, 3 * m)
+
+    def _device(self) -> torch.device:
+        return self.gaussian_sets()[0].raw["means"].device
+
+
+def _crop(gaussians: Gaussians, features: Tensor, kept: Tensor) -> tuple[Gaussians, Tensor]:
+    def rows(tensor: Tensor, trailing: int) -> Tensor:
+        return tensor.index_select(-1 - (trailing - 1), kept.nonzero().flatten())
+
+    cropped = Gaussians(
+        means=rows(gaussians.means, 2),
+        quats=rows(gaussians.quats, 2),
+        scales=rows(gaussians.scales, 2),
+        opacities=rows(gaussians.opacities, 1),
+        colors=rows(gaussians.colors, 2),
+    )
+    return cropped, rows(features, 2)

@@ -1,0 +1,55 @@
+"""Defaults of the host's trainer that every method shares: device, optimizers, checkpoints."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.engine.trainer import TrainerConfig
+
+from dyngs_plugins.pipeline import DynamicPipelineConfig
+
+# The host's own schedulers put numpy scalars into checkpoints, which `torch.load(weights_only=True)` refuses. Ours hold
+# python floats; this lets older checkpoints of the host's methods load too.
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # numpy 1 and 2 keep this function under different names
+_NUMPY_TYPES: list[Any] = [_NUMPY_SCALAR, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))]
+torch.serialization.add_safe_globals(_NUMPY_TYPES)
+
+SCHEDULED_LENGTH = -1
+"""``max_num_iterations`` of a method whose schedule says how long to train."""
+
+
+@dataclass
+class FusedAdamConfig(AdamOptimizerConfig):
+    """Adam with PyTorch's fused kernel: six times faster than the loop on a CPU."""
+
+    fused: bool = True
+
+
+def adam(lr: float) -> dict[str, Any]:
+    """One entry of ``TrainerConfig.optimizers``; rates over time are the schedule's, not the host schedulers'."""
+    return {"optimizer": FusedAdamConfig(lr=lr, eps=1e-8), "scheduler": None}
+
+
+def machine() -> MachineConfig:
+    """CUDA when there is one, else the CPU: no flag needed."""
+    return MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass
+class DynamicTrainerConfig(TrainerConfig):
+    """The host's trainer with this package's defaults."""
+
+    pipeline: DynamicPipelineConfig = field(default_factory=DynamicPipelineConfig)
+    max_num_iterations: int = SCHEDULED_LENGTH
+    """Training steps; -1: as long as the method's schedule."""
+    machine: MachineConfig = field(default_factory=machine)
+    mixed_precision: bool = False
+    steps_per_save: int = 1000
+    steps_per_eval_batch: int = 0
+    steps_per_eval_image: int = 500
+    steps_per_eval_all_images: int = 0
+    viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(num_rays_per_chunk=1 << 15))
+    vis: str = "viewer"  # type: ignore[assignment]

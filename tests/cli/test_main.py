@@ -1,0 +1,66 @@
+"""The ``dyngs`` command itself: quick, and clear about whose mistake it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import dyngs_plugins.cli as cli
+
+
+def test_commands_import_nothing_heavy():
+    """``dyngs --help`` must answer at once: torch and nerfstudio take seconds to import."""
+    code = (
+        "import sys, dyngs_plugins.cli\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'cv2', 'nerfstudio', 'viser', 'gsplat'} & set(sys.modules)\n"
+        "sys.exit(f'imported at the top: {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    for name, function in cli.COMMANDS.items():
+        assert name in printed
+        assert function.__doc__, f"dyngs {name} has no help"
+
+
+def ours() -> None:
+    """Fails as our code does when a user's file is wrong."""
+    exec(compile("raise ValueError('found 3, expected 4')", "x", "exec"), {"__name__": "dyngs_plugins.data"})
+
+
+def bug() -> None:
+    """Fails as a library does when our code is wrong."""
+    import json
+
+    json.loads("{")
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    monkeypatch.setattr(cli, "COMMANDS", {"ours": ours, "bug": bug})
+    monkeypatch.delenv("DYNGS_TRACEBACK", raising=False)
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_users_mistake_is_one_message(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["ours"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "dyngs: found 3, expected 4\n"
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    with pytest.raises(ValueError, match="Expecting property name"):
+        cli.main(["bug"])
+    monkeypatch.setenv("DYNGS_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="found 3"):
+        cli.main(["ours"])

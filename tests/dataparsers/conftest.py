@@ -1,0 +1,40 @@
+"""A tiny sample clip (two cameras, ten frames of 64x48), and copies of it to spoil."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dyngs_plugins.sample.clip import SampleSettings, build_clip
+from dyngs_plugins.sample.som_writer import write_som
+
+FRAMES = 10
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory) -> Path:
+    """The clip as the project writes it; do not write there."""
+    out = tmp_path_factory.mktemp("rig")
+    write_som(build_clip(SampleSettings(frames=FRAMES, width=64, height=48, cameras=2, supersample=1)), out)
+    return out
+
+
+@pytest.fixture
+def clip(rig, tmp_path) -> Path:
+    """A copy with its first camera alone and its evaluation views: a clip of one sequence."""
+    root = tmp_path / "clip"
+    shutil.copytree(rig, root, ignore=shutil.ignore_patterns("camera1*", "flow"))
+    record = json.loads((root / "clip.json").read_text())
+    (root / "clip.json").write_text(json.dumps(record | {"sequences": ["camera0"]}))
+    return root
+
+
+@pytest.fixture
+def video(clip) -> Path:
+    """A plain custom video: Shape of Motion's files and nothing of ours."""
+    shutil.rmtree(clip / "eval")
+    (clip / "clip.json").unlink()
+    return clip

@@ -1,0 +1,253 @@
+"""Shape of Motion's field: the sheet's facts 1 to 5, continuous time, gradients."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dyngs_plugins.motion import rotations
+from dyngs_plugins.motion.bases import MotionBases, MotionBasesConfig
+from dyngs_plugins.motion.bases_init import fit_bases, interpolate_tracks, kmeans, rigid_motions, weighted_procrustes
+from dyngs_plugins.motion.static import StaticMotion, StaticMotionConfig
+from dyngs_plugins.priors.lifting import Tracks3D
+from dyngs_plugins.types import Gaussians
+
+T, K, N = 7, 3, 11
+
+
+def rotation_matrices(n: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    q, r = torch.linalg.qr(torch.randn(n, 3, 3, generator=generator))
+    q = q * torch.sign(torch.diagonal(r, dim1=-2, dim2=-1))[:, None]
+    return q * torch.det(q)[:, None, None].sign()
+
+
+def make_field(seed: int = 0) -> tuple[MotionBases, Gaussians]:
+    generator = torch.Generator().manual_seed(seed)
+    field = MotionBases(MotionBasesConfig(num_bases=K), num_frames=T)
+    field.rots.data = torch.randn(K, T, 6, generator=generator)
+    field.transls.data = torch.randn(K, T, 3, generator=generator)
+    gaussians = Gaussians(
+        means=torch.randn(N, 3, generator=generator),
+        quats=torch.randn(N, 4, generator=generator),
+        scales=torch.rand(N, 3, generator=generator),
+        opacities=torch.rand(N, generator=generator),
+        colors=torch.rand(N, 3, generator=generator),
+        columns={"motion_coefs": torch.randn(N, K, generator=generator)},
+    )
+    return field, gaussians
+
+
+def matrices(field: MotionBases, gaussians: Gaussians, times: torch.Tensor) -> torch.Tensor:
+    columns, _ = field.transforms(gaussians, times)
+    return torch.stack([torch.stack(column, -1) for column in columns], -1)
+
+
+def test_blended_transforms_are_rotations():
+    field, gaussians = make_field()
+    rotation = matrices(field, gaussians, torch.rand(5))
+    identity = torch.eye(3).expand_as(rotation)
+    torch.testing.assert_close(rotation.transpose(-1, -2) @ rotation, identity, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.det(rotation), torch.ones(rotation.shape[:2]), atol=1e-5, rtol=0)
+
+
+def test_equal_bases_blend_to_themselves_for_any_coefficients():
+    field, gaussians = make_field()
+    field.rots.data = field.rots.data[:1].expand(K, T, 6).clone()
+    field.transls.data = field.transls.data[:1].expand(K, T, 3).clone()
+    times = torch.linspace(0, 1, T)
+    expected = rotations.matrix_from_6d(field.rots.data[0])
+    torch.testing.assert_close(
+        matrices(field, gaussians, times), expected[:, None].expand(T, N, 3, 3), atol=1e-5, rtol=1e-5
+    )
+    moved = field.at(gaussians, times).means
+    by_hand = torch.einsum("tij,nj->tni", expected, gaussians.means) + field.transls.data[0][:, None]
+    torch.testing.assert_close(moved, by_hand, atol=1e-5, rtol=1e-5)
+
+
+def test_orientation_follows_the_rotation():
+    field, gaussians = make_field()
+    times = torch.tensor([0.3])
+    moved = field.at(gaussians, times)
+    before, after = quat_matrix(gaussians.quats), quat_matrix(moved.quats[0])
+    torch.testing.assert_close(after, matrices(field, gaussians, times)[0] @ before, atol=1e-5, rtol=1e-5)
+
+
+def quat_matrix(quats: torch.Tensor) -> torch.Tensor:
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_quaternion_of_matrix_is_the_same_rotation(seed):
+    rotation = rotation_matrices(4, seed)
+    columns = tuple(tuple(rotation[:, i, j] for i in range(3)) for j in range(3))
+    torch.testing.assert_close(quat_matrix(torch.stack(rotations.quaternion(columns), -1)), rotation, atol=2e-5, rtol=0)
+
+
+def test_half_turns_have_finite_quaternion_gradients():
+    for diagonal in ([1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]):
+        rotation = torch.diag(torch.tensor(diagonal, dtype=torch.float32)).requires_grad_()
+        columns = tuple(tuple(rotation[i, j][None] for i in range(3)) for j in range(3))
+        torch.stack(rotations.quaternion(columns)).sum().backward()
+        assert torch.isfinite(rotation.grad).all()
+
+
+def test_constant_velocity_between_frames_and_at_them():
+    field, gaussians = make_field()
+    field.rots.data[:] = torch.tensor([1.0, 0, 0, 0, 1, 0])
+    velocity = torch.tensor([0.3, -0.2, 0.5])
+    field.transls.data[:] = torch.linspace(0, 1, T)[None, :, None] * velocity
+    times = torch.tensor([0.0, 0.123, 0.5, 0.77, 1.0])
+    expected = gaussians.means + times[:, None, None] * velocity
+    torch.testing.assert_close(field.at(gaussians, times).means, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_gradient_in_time_matches_finite_differences():
+    field, gaussians = make_field()
+    field, gaussians = (
+        field.double(),
+        gaussians.replace(
+            means=gaussians.means.double(),
+            quats=gaussians.quats.double(),
+            columns={name: column.double() for name, column in gaussians.columns.items()},
+        ),
+    )
+    times = torch.tensor([0.21, 0.55], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: field.at(gaussians, t).means, (times,))
+    assert torch.autograd.gradcheck(lambda t: field.at(gaussians, t).quats, (times,))
+
+
+def test_positions_equals_at_means():
+    field, gaussians = make_field()
+    times = torch.rand(4)
+    torch.testing.assert_close(field.positions(gaussians, times), field.at(gaussians, times).means)
+
+
+def test_one_frame_clip_does_not_crash():
+    field = MotionBases(MotionBasesConfig(num_bases=K), num_frames=1)
+    _, gaussians = make_field()
+    torch.testing.assert_close(field.at(gaussians, torch.tensor([0.0, 1.0])).means[1], gaussians.means)
+
+
+def test_static_motion_is_the_identity_at_every_time():
+    _, gaussians = make_field()
+    moved = StaticMotion(StaticMotionConfig(), num_frames=T).at(gaussians, torch.rand(3))
+    torch.testing.assert_close(moved.means, gaussians.means.expand(3, -1, -1))
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_procrustes_recovers_a_rigid_motion(seed):
+    generator = torch.Generator().manual_seed(seed)
+    source = torch.randn(20, 3, generator=generator)
+    rotation, shift = rotation_matrices(1, seed)[0], torch.randn(3, generator=generator)
+    target = source @ rotation.T + shift
+    r, t = weighted_procrustes(source, target, torch.rand(20, generator=generator) + 0.1)
+    torch.testing.assert_close(r, rotation, atol=1e-5, rtol=0)
+    torch.testing.assert_close(t, shift, atol=1e-5, rtol=0)
+
+
+def test_procrustes_never_reflects():
+    source = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    r, _ = weighted_procrustes(source, source * torch.tensor([1.0, 1.0, -1.0]), torch.ones(20))
+    assert float(torch.det(r)) == pytest.approx(1.0, abs=1e-5)
+
+
+def moving_tracks(n: int = 60, t: int = 8, seed: int = 0) -> tuple[Tracks3D, torch.Tensor]:
+    """Two bodies with their own rotations and translations; some frames hidden."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    rest = torch.randn(n, 3, generator=generator) * 0.2 + labels[:, None] * torch.tensor([3.0, 0, 0])
+    points = torch.zeros(n, t, 3)
+    for f in range(t):
+        for body in range(2):
+            angle = torch.tensor(0.15 * f * (1 if body else -1))
+            c, s = torch.cos(angle), torch.sin(angle)
+            turn = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+            shift = torch.tensor([0.1 * f, (-0.2 if body else 0.3) * f, 0.05 * f])
+            rows = labels == body
+            points[rows, f] = rest[rows] @ turn.T + shift
+    visible = torch.rand(n, t, generator=generator) > 0.2
+    visible[:, 3] = True
+    tracks = Tracks3D(
+        points=points,
+        visible=visible,
+        invisible=~visible,
+        confidence=torch.ones(n, t),
+        colors=torch.rand(n, 3, generator=generator),
+        query_frame=torch.zeros(n, dtype=torch.long),
+    )
+    return tracks, labels
+
+
+def test_fitted_bases_are_the_identity_at_the_canonical_frame():
+    tracks, _ = moving_tracks()
+    fitted = fit_bases(tracks, 3, num_bases=2, min_cluster_size=5, generator=torch.Generator().manual_seed(0))
+    rotation = rotations.matrix_from_6d(fitted.rots[:, 3])
+    torch.testing.assert_close(rotation, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
+    assert fitted.transls[:, 3].abs().max() < 1e-5
+
+
+def test_fitted_bases_follow_the_bodies():
+    tracks, labels = moving_tracks()
+    fitted = fit_bases(tracks, 3, num_bases=2, min_cluster_size=5, generator=torch.Generator().manual_seed(0))
+    assert fitted.rots.shape[0] == 2
+    field = MotionBases(MotionBasesConfig(num_bases=2), num_frames=8)
+    field.rots.data, field.transls.data = fitted.rots, fitted.transls
+    gaussians = Gaussians(
+        means=tracks.points[:, 3],
+        quats=torch.ones(60, 4),
+        scales=torch.ones(60, 3),
+        opacities=torch.ones(60),
+        colors=tracks.colors,
+        columns={"motion_coefs": 10 * fitted.coefs},
+    )
+    moved = field.at(gaussians, torch.linspace(0, 1, 8)).means.transpose(0, 1)
+    # 0.05 where the bodies are 0.4 wide: frames are solved from partly interpolated tracks.
+    assert (moved - tracks.points).norm(dim=-1)[tracks.visible].median() < 0.05
+
+
+def test_no_tracks_is_a_clear_error():
+    tracks, _ = moving_tracks()
+    empty = Tracks3D(**{name: value[:0] for name, value in vars(tracks).items()})
+    with pytest.raises(ValueError, match="found 0 tracks of moving points"):
+        fit_bases(empty, 0, 2, 5, torch.Generator())
+
+
+def test_interpolation_is_linear_inside_and_held_at_the_ends():
+    points = torch.arange(6.0)[None, :, None].repeat(1, 1, 3) ** 2
+    visible = torch.tensor([[False, True, False, False, True, False]])
+    filled = interpolate_tracks(points, visible)[0, :, 0]
+    torch.testing.assert_close(filled, torch.tensor([1.0, 1.0, 6.0, 11.0, 16.0, 16.0]))
+
+
+def test_unsolvable_frames_lie_between_their_neighbours():
+    tracks, labels = moving_tracks()
+    body = labels == 0
+    weights = torch.ones(int(body.sum()), 8)
+    weights[:, 5] = 0
+    rots, transls = rigid_motions(tracks.points[body], weights, torch.ones_like(weights), 3)
+    torch.testing.assert_close(transls[5], (transls[4] + transls[6]) / 2, atol=1e-5, rtol=1e-4)
+
+
+def test_kmeans_separates_blobs_and_is_reproducible():
+    generator = torch.Generator().manual_seed(1)
+    features = torch.cat([torch.randn(30, 4, generator=generator) + 10 * i for i in range(3)])
+    labels = kmeans(features, 3, torch.Generator().manual_seed(0))
+    assert len({tuple(labels[30 * i : 30 * (i + 1)].unique().tolist()) for i in range(3)}) == 3
+    assert torch.equal(labels, kmeans(features, 3, torch.Generator().manual_seed(0)))
+
+
+def test_coefficients_are_a_partition_of_unity():
+    tracks, _ = moving_tracks()
+    fitted = fit_bases(tracks, 3, num_bases=2, min_cluster_size=5, generator=torch.Generator().manual_seed(0))
+    weights = torch.softmax(fitted.coefs, -1)
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(-1), torch.ones(60))

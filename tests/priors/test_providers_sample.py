@@ -1,0 +1,177 @@
+"""The weight-free providers against exact ground truth, on a small sample scene with two moving objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyngs_plugins.priors.prior_kinds import KINDS
+from dyngs_plugins.priors.providers.depth_multiview import MultiViewDepth
+from dyngs_plugins.priors.providers.flow_dis import DISFlow
+from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
+from dyngs_plugins.priors.providers.masks_epipolar import EpipolarMasks
+from dyngs_plugins.priors.providers.tracks_chained import ChainedTracks
+from dyngs_plugins.priors.sources import read_source
+from dyngs_plugins.priors.tracks import parse_track_logits
+from dyngs_plugins.sample.clip import SampleSettings, build_clip
+from dyngs_plugins.sample.som_writer import write_som
+
+FRAMES = 12
+
+
+@dataclass
+class Truth:
+    """The sample's frames, and its ground truth read from its files."""
+
+    frames: FrameSequence
+    flow: list[np.ndarray]
+    flow_visible: list[np.ndarray]
+    masks: np.ndarray
+    disparity: np.ndarray
+    tracks: dict[tuple[int, int], np.ndarray]
+    estimated: PriorInputs
+    """Where flow was estimated once for all tests."""
+
+    def inputs(self, **read) -> PriorInputs:
+        """Fresh inputs that remember nothing but flow."""
+        return PriorInputs(self.frames, DISFlow(), {"flow": self.estimated.flow, **read})
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory) -> Truth:
+    root: Path = tmp_path_factory.mktemp("sample")
+    write_som(build_clip(SampleSettings(frames=FRAMES, width=112, height=84, supersample=2, track_step=4)), root)
+    frames = read_source(root).sequences[0]
+    kinds = {name: kind(root, "camera0", frames.stems, frames.size) for name, kind in KINDS.items()}
+
+    def stack(kind: str) -> np.ndarray:
+        return np.stack([kinds[kind].read(i, i) for i in range(FRAMES)])
+
+    flow_folder = root / "flow" / "camera0"
+    return Truth(
+        frames=frames,
+        flow=[kinds["flow"].read(i, i + 1) for i in range(FRAMES - 1)],  # type: ignore[misc]
+        flow_visible=[np.load(flow_folder / f"{frames.stems[i]}_fwd_visible.npy") for i in range(FRAMES - 1)],
+        masks=stack("masks"),
+        disparity=stack("depth"),
+        tracks={(q, t): kinds["tracks"].read(q, t) for q in range(FRAMES) for t in range(FRAMES)},  # type: ignore[misc]
+        estimated=PriorInputs(frames, DISFlow(), {}),
+    )
+
+
+def test_flow_end_point_error(truth):
+    results = dict(DISFlow().compute(truth.inputs(), range(FRAMES)))
+    assert set(results[0]) == {"fwd", "fwd_visible"}
+    assert set(results[FRAMES - 1]) == {"bwd", "bwd_visible"}
+    errors = [np.linalg.norm(results[i]["fwd"] - truth.flow[i], axis=-1) for i in range(FRAMES - 1)]
+    visible = np.concatenate([e[v] for e, v in zip(errors, truth.flow_visible, strict=True)])
+    assert visible.mean() < 0.3
+    claimed = np.concatenate([e[results[i]["fwd_visible"]] for i, e in enumerate(errors)])
+    assert np.quantile(claimed, 0.95) < 1.0, "what passes the round trip is right"
+
+
+def test_long_flow_starts_from_composed_short_flows(truth):
+    """Flow over four frames follows tracks that a direct search loses."""
+    inputs = truth.inputs()
+    queries, found = truth.tracks[1, 1], truth.tracks[1, 5]
+    seen = found[:, 2] < 0
+    x, y = queries[seen, :2].round().astype(int).T
+    error = np.linalg.norm(queries[seen, :2] + inputs.flow(1, 5)[y, x] - found[seen, :2], axis=-1)
+    direct = DISFlow().estimate(inputs.image(1), inputs.image(5))
+    direct_error = np.linalg.norm(queries[seen, :2] + direct[y, x] - found[seen, :2], axis=-1)
+    assert np.median(error) < 1.0
+    assert (error < 2).mean() > (direct_error < 2).mean()
+
+
+def test_masks_cover_both_moving_objects(truth):
+    inputs = truth.inputs()
+    masks = np.stack([arrays["mask"] for _, arrays in EpipolarMasks().compute(inputs, range(FRAMES))])
+    assert masks.dtype == bool
+    iou = [(m & g).sum() / (m | g).sum() for m, g in zip(masks, truth.masks, strict=True)]
+    assert np.mean(iou) > 0.8
+    assert min(iou) > 0.5
+
+
+def test_mask_of_a_frame_does_not_depend_on_which_others_are_asked_for(truth):
+    provider = EpipolarMasks(vote_frames=2, mask_vote_frames=1)
+    together = dict(provider.compute(truth.inputs(), [5, 6]))
+    ((_, alone),) = provider.compute(truth.inputs(), [6])
+    np.testing.assert_array_equal(alone["mask"], together[6]["mask"])
+
+
+def test_still_depth_is_right_and_moving_regions_stand_near_their_place(truth):
+    inputs = truth.inputs(masks=lambda i, j: truth.masks[i])
+    disparity = np.stack([arrays["disparity"] for _, arrays in MultiViewDepth().compute(inputs, range(FRAMES))])
+    error = np.abs(truth.disparity / disparity - 1)
+    assert error[~truth.masks].mean() < 0.05
+    assert np.median(error[truth.masks]) < 0.2
+    assert disparity.min() > 0
+
+
+def test_depth_of_a_fully_masked_frame_is_refused(truth):
+    inputs = truth.inputs(masks=lambda i, j: np.ones_like(truth.masks[i]))
+    with pytest.raises(ValueError, match="Frame 00003: the whole image is masked"):
+        next(MultiViewDepth().compute(inputs, [3]))
+
+
+def gather(results) -> dict[int, dict[int, np.ndarray]]:
+    rows: dict[int, dict[int, np.ndarray]] = {}
+    for q, part in results:
+        rows.setdefault(q, {}).update(part)
+    return rows
+
+
+def test_tracks_stay_within_two_pixels(truth):
+    inputs = truth.inputs(masks=lambda i, j: truth.masks[i])
+    rows = gather(ChainedTracks(stride=4).compute(inputs, range(FRAMES)))
+    near = called = false = claims = visible = 0
+    for (q, t), found in truth.tracks.items():
+        mine = rows[q][t]
+        assert mine.dtype == np.float32
+        lookup = {(int(x), int(y)): k for k, (x, y) in enumerate(rows[q][q][:, :2])}
+        starts = map(tuple, truth.tracks[q, q][:, :2].astype(int))
+        pairs = [(lookup[start], k) for k, start in enumerate(starts) if start in lookup]
+        if q == t or not pairs:
+            continue
+        a, b = np.array(pairs).T
+        observed = parse_track_logits(mine[a])
+        seen, claimed = found[b, 2] < 0, observed.visible.numpy()
+        error = np.linalg.norm(mine[a, :2] - found[b, :2], axis=-1)
+        visible, near = visible + seen.sum(), near + (seen & (error < 2)).sum()
+        called, claims = called + (seen & claimed).sum(), claims + claimed.sum()
+        false += (claimed & ~seen).sum()
+    assert near / visible > 0.7
+    assert called / visible > 0.8
+    assert false / claims < 0.08
+
+
+def test_self_tracks_are_the_query_pixels_themselves(truth):
+    inputs = truth.inputs(masks=lambda i, j: truth.masks[i])
+    rows = gather(ChainedTracks(stride=4).compute(inputs, [5]))
+    assert set(rows[5]) == set(range(FRAMES))
+    own = rows[5][5]
+    x, y = own[:, :2].astype(int).T
+    assert truth.masks[5][y, x].all()
+    assert (np.diff(y * 1000 + x) > 0).all(), "raster order"
+    assert parse_track_logits(own).visible.all()
+
+
+def test_sweeping_all_frames_at_once_gives_the_same_tracks(truth):
+    inputs = truth.inputs(masks=lambda i, j: truth.masks[i])
+    one_by_one = gather(ChainedTracks().compute(inputs, [2, 3, 9]))
+    inputs.flow_budget = 0
+    swept = gather(ChainedTracks().compute(inputs, [2, 3, 9]))
+    for q, targets in one_by_one.items():
+        for t, rows in targets.items():
+            np.testing.assert_array_equal(rows, swept[q][t])
+
+
+def test_frames_without_moving_pixels_have_empty_tracks(truth):
+    inputs = truth.inputs(masks=lambda i, j: truth.masks[i] & (i != 4))
+    rows = gather(ChainedTracks().compute(inputs, [4, 5]))
+    assert all(part.shape == (0, 4) for part in rows[4].values())
+    assert len(rows[5][4]) > 0
+    assert not parse_track_logits(rows[5][4]).visible.any(), "where nothing moves, nothing that moves is seen"

@@ -1,0 +1,122 @@
+"""Plugins are found by name, broken ones are named and skipped, and a wrong name is answered with the closest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import warnings
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from dyngs_plugins import hooks
+from dyngs_plugins.priors.providers.base import MaskProvider
+
+
+@dataclasses.dataclass
+class OddMasks(MaskProvider):
+    name = "odd"
+
+    def compute(self, inputs, indices):
+        yield from ()
+
+
+def plugin_module(monkeypatch, name: str, **functions) -> EntryPoint:
+    """An installed plugin: a module of that name with hook implementations, and its entry point."""
+    module = types.ModuleType(name)
+    for function_name, function in functions.items():
+        setattr(module, function_name, hooks.hookimpl(function))
+    monkeypatch.setitem(sys.modules, name, module)
+    return EntryPoint(name=name, value=name, group=hooks.GROUP)
+
+
+def build(*entry_points: EntryPoint) -> hooks.Registry:
+    return hooks.build_registry(*hooks._load_plugins(entry_points))
+
+
+def test_built_in_providers_cover_every_kind():
+    registry = hooks.registry()
+    assert hooks.registry() is registry, "the registry is built once"
+    names = {kind: set(providers) for kind, providers in registry.prior_providers.items()}
+    assert names == {"flow": {"dis"}, "masks": {"epipolar"}, "depth": {"multiview"}, "tracks": {"chained"}}
+
+
+def test_every_default_provider_exists():
+    from dyngs_plugins.priors.process import DEFAULT_PROVIDERS
+
+    for kind, name in DEFAULT_PROVIDERS.items():
+        provider = hooks.find_provider(kind, name)
+        assert (provider.kind, provider.name) == (kind, name)
+
+
+def test_foreign_plugin_adds_a_provider_and_a_backend(monkeypatch):
+    backend = object()
+    entry = plugin_module(
+        monkeypatch, "good_plugin",
+        dyngs_prior_providers=lambda: [OddMasks],
+        dyngs_rasterizers=lambda: {"mine": backend},
+    )  # fmt: skip
+    registry = build(entry)
+    assert registry.prior_providers["masks"]["odd"] is OddMasks
+    assert set(registry.prior_providers["masks"]) == {"epipolar", "odd"}
+    assert registry.rasterizers == {"mine": backend}
+
+
+def test_plugin_that_fails_to_import_is_skipped_by_name():
+    broken = EntryPoint(name="broken_plugin", value="no_such_module_of_ours.plugin", group=hooks.GROUP)
+    with pytest.warns(RuntimeWarning, match="'broken_plugin'.*skipped: ModuleNotFoundError.*no_such_module_of_ours"):
+        registry = build(broken)
+    assert "epipolar" in registry.prior_providers["masks"]
+    assert "broken_plugin" not in registry.plugins
+
+
+def test_hook_that_raises_does_not_take_the_others_down(monkeypatch):
+    def fail():
+        raise OSError("no licence file")
+
+    bad = plugin_module(monkeypatch, "bad_plugin", dyngs_prior_providers=fail)
+    good = plugin_module(monkeypatch, "good_plugin", dyngs_prior_providers=lambda: [OddMasks])
+    with pytest.warns(RuntimeWarning, match="'bad_plugin'.*dyngs_prior_providers raised OSError: no licence file"):
+        registry = build(bad, good)
+    assert registry.prior_providers["masks"]["odd"] is OddMasks
+
+
+def test_a_taken_name_stays_with_its_owner(monkeypatch):
+    @dataclasses.dataclass
+    class Impostor(OddMasks):
+        name = "epipolar"
+
+    entry = plugin_module(monkeypatch, "impostor", dyngs_prior_providers=lambda: [Impostor])
+    with pytest.warns(RuntimeWarning, match="'impostor'.*'epipolar' is already taken"):
+        registry = build(entry)
+    assert registry.prior_providers["masks"]["epipolar"] is not Impostor
+
+
+def test_provider_without_a_name_is_skipped(monkeypatch):
+    class Nameless:
+        kind = "masks"
+
+    entry = plugin_module(monkeypatch, "nameless", dyngs_prior_providers=lambda: [Nameless])
+    with pytest.warns(RuntimeWarning, match="'nameless'.*has no `kind` and `name`"):
+        build(entry)
+
+
+def test_good_plugins_load_without_a_warning(monkeypatch):
+    entry = plugin_module(monkeypatch, "good_plugin", dyngs_prior_providers=lambda: [OddMasks])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(entry)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "answer"),
+    [
+        ("masks", "epipolr", "no masks provider named 'epipolr'. Did you mean 'epipolar'"),
+        ("tracks", "zzz", "no tracks provider named 'zzz'. Known: chained"),
+        ("mask", "epipolar", "no kind of prior named 'mask'. Did you mean 'masks'"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_closest(kind, name, answer):
+    with pytest.raises(ValueError, match=answer):
+        hooks.find_provider(kind, name)

@@ -1,0 +1,81 @@
+"""The scripts of a checkout: what can be tested of them without installing anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHELL_SCRIPTS = ("scripts/setup", "scripts/demo", "scripts/test", ".ci/run")
+
+
+@pytest.mark.parametrize("name", SHELL_SCRIPTS)
+def test_shell_scripts_are_executable_and_parse(name: str):
+    assert os.access(ROOT / name, os.X_OK), f"git update-index --chmod=+x {name}"
+    subprocess.run(["bash", "-n", str(ROOT / name)], check=True)
+
+
+def repair() -> dict:
+    return runpy.run_path(str(ROOT / "scripts" / "repair_torchvision.py"))
+
+
+# A torchvision whose import does what the real one's does where its compiled part did not load.
+FAKE_TORCHVISION = """
+import torch
+@torch.library.register_fake("torchvision::nms")
+def nms(dets, scores, iou_threshold): ...
+@torch.library.register_fake("torchvision::qnms")
+def qnms(dets, scores, iou_threshold): ...
+"""
+
+
+@pytest.mark.parametrize("shimmed", [False, True])
+def test_the_declared_operators_let_torchvision_import(tmp_path: Path, shimmed: bool):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text(FAKE_TORCHVISION)
+    (tmp_path / "shim.py").write_text(repair()["SHIM"])
+    code = f"""
+        import sys
+        sys.path[:0] = [{str(tmp_path)!r}]
+        sys.path.append({sysconfig.get_path("purelib")!r})
+        import torch
+        torch.version.cuda = torch.version.hip = None  # a CPU build
+        {"import shim" if shimmed else ""}
+        import torchvision
+    """
+    # -S: without the start-up files of this environment, which may hold such a repair already.
+    done = subprocess.run([sys.executable, "-S", "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    if shimmed:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert repair()["SYMPTOM"] in done.stderr
+
+
+def test_the_repair_leaves_a_working_environment_alone():
+    script = ROOT / "scripts" / "repair_torchvision.py"
+    before = set(Path(sysconfig.get_path("purelib")).glob("_dyngs*"))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert set(Path(sysconfig.get_path("purelib")).glob("_dyngs*")) == before
+
+
+def test_the_demos_summary_says_what_was_measured_and_where_everything_lies(tmp_path: Path, capsys):
+    results = {"psnr": 21.234567, "psnr_std": 1.0, "images": 8.0, "protocol": "held-out camera", "notes": "no LPIPS"}
+    (tmp_path / "metrics.json").write_text(json.dumps({"results": results}))
+    (tmp_path / "nerfstudio_models").mkdir()
+    (tmp_path / "nerfstudio_models" / "step-000000029.ckpt").touch()
+    runpy.run_path(str(ROOT / "scripts" / "show_run.py"))["main"](tmp_path)
+    printed = capsys.readouterr().out
+    assert printed.startswith("held-out camera\n")
+    assert "psnr_std" not in printed
+    for expected in ("21.23", "no LPIPS", str(tmp_path / "video.mp4"), "step-000000029.ckpt", "ns-viewer"):
+        assert expected in printed
