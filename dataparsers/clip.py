@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
+from dataparsers.protocols import Protocol
 from dyngs_plugins.priors.normalise import SceneNormalisation
 from dyngs_plugins.priors.views import ClipViews, GroundTruthTracks, Priors
 
@@ -35,6 +36,10 @@ class Frame:
     camera: int = 0
     mask: Path | None = None
     depth: Path | None = None
+    time: float | None = None
+    """In [0, 1] over all splits; None: the time step over the clip's number of steps less one."""
+    distortion: Float[Tensor, "6"] | None = None
+    """k1, k2, k3, k4, p1, p2 (OpenCV's terms in nerfstudio's order); None: a pinhole."""
 
     @property
     def name(self) -> str:
@@ -43,13 +48,26 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class SeedPoints:
+    """A point cloud to start from, in the world of the files."""
+
+    xyz: Float[Tensor, "n 3"]
+    rgb: UInt8[Tensor, "n 3"] | None = None
+    source: str = ""
+    """Where it comes from, in words."""
+
+
+@dataclass(frozen=True)
 class Clip:
-    """Both splits of a clip in the world of its files."""
+    """All splits of a clip in the world of its files."""
 
     train: ClipViews
     evaluation: ClipViews
-    protocol: str
+    protocol: str | Protocol
     """What the evaluation views are, to be printed beside each number."""
+    validation: ClipViews | None = None
+    """Views of the split ``val`` where it differs from ``test``."""
+    points: SeedPoints | None = None
     stored_frame: SceneNormalisation | None = None
     """A scene frame that came with the files."""
     fps: float | None = None
@@ -64,8 +82,14 @@ def clip_views(
     num_frames: int,
     priors: Priors,
     keyframes: tuple[int, ...] | None = None,
+    background: Literal["white", "black"] | None = None,
 ) -> ClipViews:
-    """Views of some frames, all of one ``size`` (width, height)."""
+    """Views of some frames, all of one ``size`` (width, height).
+
+    Args:
+        num_frames: time steps of the clip over all splits.
+        background: what images with alpha are composited over; None drops their alpha.
+    """
     return ClipViews(
         camera_T_world=torch.linalg.inv(torch.stack([frame.world_T_camera for frame in frames]).double()).float(),
         K=torch.stack([frame.K for frame in frames]).float(),
@@ -77,7 +101,23 @@ def clip_views(
         image_files=tuple(frame.image for frame in frames),
         priors=priors,
         keyframes=keyframes,
+        time_values=_times(frames, num_frames),
+        distortion=_distortion(frames),
+        background=background,
     )
+
+
+def _times(frames: Sequence[Frame], num_frames: int) -> Float[Tensor, "v"] | None:
+    if all(frame.time is None for frame in frames):
+        return None
+    last = max(num_frames - 1, 1)
+    return torch.tensor([frame.frame / last if frame.time is None else frame.time for frame in frames])
+
+
+def _distortion(frames: Sequence[Frame]) -> Float[Tensor, "v 6"] | None:
+    if all(frame.distortion is None or not bool(frame.distortion.any()) for frame in frames):
+        return None
+    return torch.stack([torch.zeros(6) if f.distortion is None else f.distortion.float() for f in frames])
 
 
 def hold_out(num_frames: int, interval: int, offset: int | None) -> tuple[set[int], str]:
@@ -109,23 +149,31 @@ def nearest_views(steps: Sequence[tuple[int, int]], frames: Sequence[Frame]) -> 
 
 
 def pick_split(clip: Clip, split: str) -> ClipViews:
-    """The views of a nerfstudio split; ``val`` and ``test`` are the same held-out views."""
+    """The views of a nerfstudio split; ``val`` and ``test`` are the same held-out views unless the layout has both."""
     if split not in ("train", "val", "test"):
-        raise ValueError(f"No split {split!r}; this loader has train, and val and test, which are the same views.")
+        raise ValueError(f"No split {split!r}; this loader has train, val and test.")
+    if split == "val" and clip.validation is not None:
+        return clip.validation
     return clip.train if split == "train" else clip.evaluation
 
 
 def dataparser_outputs(clip: Clip, frame: SceneNormalisation, split: str) -> DataparserOutputs:
     """A split in the scene frame, as nerfstudio takes it."""
     views = frame.views(pick_split(clip, split))
-    metadata = {
+    metadata: dict[str, Any] = {
         "priors": views.priors,
         "num_frames": views.num_frames,
         "fps": clip.fps,
-        "protocol": clip.protocol,
+        "protocol": str(clip.protocol),
+        "lpips_net": clip.protocol.lpips if isinstance(clip.protocol, Protocol) else "alex",
         "keyframes": views.keyframes,
+        "background": views.background,
         "scene_scale": frame.scale,
     }
+    if clip.points is not None:
+        metadata["points3D_xyz"] = frame.points(clip.points.xyz.float())
+        metadata["points3D_rgb"] = clip.points.rgb
+        metadata["points3D_source"] = clip.points.source
     if split != "train":
         tracks = clip.ground_truth_tracks
         metadata["ground_truth_tracks"] = None if tracks is None else frame.tracks(tracks)
@@ -133,7 +181,8 @@ def dataparser_outputs(clip: Clip, frame: SceneNormalisation, split: str) -> Dat
     return DataparserOutputs(
         image_filenames=list(views.image_files),
         cameras=nerfstudio_cameras(views),
-        alpha_color=torch.ones(3),  # images with alpha reach the model as RGB; what it hides is excluded by `dynamic`
+        # Without a background of the protocol, what alpha hides is excluded by `dynamic`.
+        alpha_color=torch.zeros(3) if views.background == "black" else torch.ones(3),
         scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
         dataparser_transform=frame.normalised_T_world[:3],
         dataparser_scale=1.0 / frame.scale,
@@ -155,6 +204,7 @@ def nerfstudio_cameras(views: ClipViews) -> Cameras:
         width=torch.full((count, 1), views.width),
         height=torch.full((count, 1), views.height),
         camera_type=CameraType.PERSPECTIVE,
-        times=views.frame_index[:, None].float() / max(views.num_frames - 1, 1),
+        times=views.times[:, None],
+        distortion_params=views.distortion,
         metadata={"frame_index": views.frame_index[:, None], "camera_index": views.camera_index[:, None]},
     )

@@ -163,7 +163,7 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         batch = TrackBatch(
             query_xy=store.query_points(view).round().long(),
             target_frames=frames,
-            target_times=frames.float() / max(views.num_frames - 1, 1),
+            target_times=views.times[targets],
             target_camera_T_world=views.camera_T_world[targets],
             target_K=views.K[targets],
             xy=torch.stack([o.xy for o in observed]),

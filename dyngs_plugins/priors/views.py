@@ -121,10 +121,23 @@ class ClipViews:
     priors: Priors = field(default_factory=Priors)
     keyframes: tuple[int, ...] | None = None
     """Views from which background points are taken in turn; None takes an equal share from every view."""
+    time_values: Float[Tensor, "v"] | None = None
+    """Times in [0, 1]; None: the time step over the last one."""
+    distortion: Float[Tensor, "v 6"] | None = None
+    """k1, k2, k3, k4, p1, p2 of each image as it lies on disk; None: pinholes."""
+    background: Literal["white", "black"] | None = None
+    """What images with alpha are composited over; None drops their alpha."""
     cache: MemoryCache = field(init=False, repr=False, compare=False, default_factory=lambda: MemoryCache(CACHE_BYTES))
 
     def __len__(self) -> int:
         return len(self.image_files)
+
+    @property
+    def times(self) -> Float[Tensor, "v"]:
+        """Time of each view, in [0, 1] over all splits."""
+        if self.time_values is not None:
+            return self.time_values
+        return self.frame_index.float() / max(self.num_frames - 1, 1)
 
     @property
     def tracks(self) -> TrackStore | None:
@@ -182,6 +195,9 @@ class ClipViews:
             image_files=tuple(Path(path) for path in outputs.image_filenames),
             priors=metadata.get("priors") or Priors(),
             keyframes=None if keyframes is None else tuple(keyframes),
+            time_values=None if cameras.times is None else cameras.times.flatten().float().cpu(),
+            distortion=None if cameras.distortion_params is None else cameras.distortion_params.cpu(),
+            background=metadata.get("background"),
         )
 
 
