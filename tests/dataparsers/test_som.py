@@ -51,7 +51,7 @@ def test_cameras_and_metadata_are_what_the_host_wants(rig, split):
 
 
 def test_unknown_splits_are_refused(rig):
-    with pytest.raises(ValueError, match="No split 'train.test'; this loader has train, and val and test"):
+    with pytest.raises(ValueError, match="No split 'train.test'; this loader has train, val and test"):
         parse(rig, "train+test")
 
 
