@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from dyngs_plugins.sample.clip import SampleSettings, build_clip
 from dyngs_plugins.sample.som_writer import write_som
 
 FRAMES = 10
+
+sys.path.insert(0, str(Path(__file__).parent))  # for layout_checks, which the tests of all layouts share
 
 
 @pytest.fixture(scope="session")

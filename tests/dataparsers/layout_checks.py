@@ -1,0 +1,151 @@
+"""What holds for every layout: reprojection, depth, times, disjoint splits, round trips. Tests give the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+
+from dyngs_plugins.priors.lifting import project
+from dyngs_plugins.priors.views import ClipViews
+from dyngs_plugins.sample import ground_truth as gt
+from dyngs_plugins.sample.cameras import Camera
+from dyngs_plugins.sample.writers.truth import Truth
+
+SPLITS = ("train", "val", "test")
+
+
+def parse_all(config) -> dict[str, DataparserOutputs]:
+    """All splits, from one reading."""
+    parser = config.setup()
+    return {split: parser.get_dataparser_outputs(split) for split in SPLITS}
+
+
+def to_scene(outputs: DataparserOutputs, world: torch.Tensor) -> torch.Tensor:
+    """File coordinates in the scene frame, by nerfstudio's own record of the dataparser's transform."""
+    transform = outputs.dataparser_transform
+    return (world @ transform[:, :3].T + transform[:, 3]) * outputs.dataparser_scale
+
+
+def to_file(outputs: DataparserOutputs, scene: torch.Tensor) -> torch.Tensor:
+    """The inverse of :func:`to_scene`."""
+    transform = outputs.dataparser_transform
+    return (scene / outputs.dataparser_scale - transform[:, 3]) @ transform[:, :3]
+
+
+def check_reprojection(outputs: DataparserOutputs, truth: Truth, pixels: float = 0.1) -> None:
+    """Surface points that each true camera sees land where it sees them, through nerfstudio's cameras."""
+    views = ClipViews.from_dataparser_outputs(outputs)
+    generator = np.random.default_rng(0)
+    for i, path in enumerate(views.image_files):
+        shot = truth.shot(path)
+        height, width = shot.depth.shape
+        seen = generator.choice(height * width, 60, replace=False)
+        grid = shot.camera.pixel_grid()[seen]
+        rays = shot.camera.directions(grid)
+        world = shot.camera.world_T_camera[:3, 3] + rays * shot.depth.reshape(-1, 1)[seen]
+        scene = to_scene(outputs, torch.from_numpy(world).float())
+        found, depth = project(scene, views.camera_T_world[i], views.K[i])
+        expected = (grid + 0.5) * [views.width / width, views.height / height] - 0.5
+        error = np.abs(found.numpy() - expected).max()
+        assert error < pixels, f"{path}: {error} pixels off"
+        expected_depth = shot.depth.reshape(-1)[seen] * outputs.dataparser_scale
+        np.testing.assert_allclose(depth.numpy(), expected_depth, rtol=1e-3)
+
+
+def check_depth(outputs: DataparserOutputs, truth: Truth, relative: float = 0.01, share: float = 0.9) -> None:
+    """The batch's depth lifts most pixels onto the true surfaces, which a ray-cast at the image's size gives."""
+    views = ClipViews.from_dataparser_outputs(outputs)
+    for i, path in enumerate(views.image_files):
+        shot = truth.shot(path)
+        camera = Camera(views.width, views.height, views.K[i].double().numpy(), shot.camera.world_T_camera)
+        true = gt.surfaces(truth.scene, camera, shot.time).depth * outputs.dataparser_scale
+        depth = views.depth(i).numpy()
+        known = depth > 0
+        assert known.mean() > 0.5, f"{path}: depth is known at {known.mean():.0%} of the pixels"
+        close = np.abs(depth[known] - true[known]) < relative * true[known]
+        assert close.mean() > share, f"{path}: {close.mean():.1%} of the depths are right"
+
+
+def check_masks(outputs: DataparserOutputs, truth: Truth, share: float = 0.97) -> None:
+    """The batch's masks say what moves; images in use may be reduced."""
+    views = ClipViews.from_dataparser_outputs(outputs)
+    for i, path in enumerate(views.image_files):
+        shot = truth.shot(path)
+        camera = Camera(views.width, views.height, views.K[i].double().numpy(), shot.camera.world_T_camera)
+        true = np.isin(gt.surfaces(truth.scene, camera, shot.time).object_id, truth.scene.moving_ids)
+        dynamic = views.dynamic(i).numpy()
+        assert (dynamic > 0).any(), f"{path}: nothing moves"
+        sure = dynamic != 0
+        assert ((dynamic > 0) == true)[sure].mean() > share, f"{path}: the mask is another one"
+
+
+def check_round_trip(outputs: DataparserOutputs, truth: Truth) -> None:
+    """The recorded transform takes every camera back to where the files have it."""
+    centers = to_file(outputs, outputs.cameras.camera_to_worlds[:, :, 3])
+    expected = np.stack([truth.shot(path).camera.world_T_camera[:3, 3] for path in outputs.image_filenames])
+    np.testing.assert_allclose(centers.numpy(), expected, atol=1e-4)
+    rotation = outputs.dataparser_transform[:, :3].T @ outputs.cameras.camera_to_worlds[:, :, :3]
+    true = np.stack([truth.shot(path).camera.world_T_camera[:3, :3] for path in outputs.image_filenames])
+    np.testing.assert_allclose(rotation.numpy(), true * [1.0, -1.0, -1.0], atol=1e-5)
+
+
+def check_times(splits: Mapping[str, DataparserOutputs]) -> None:
+    """Over all splits together times run from 0 to 1, one integer step per time, and every split has the same map."""
+    times = torch.cat([outputs.cameras.times.flatten() for outputs in splits.values()])
+    steps = torch.cat([outputs.cameras.metadata["frame_index"].flatten() for outputs in splits.values()])
+    last = {outputs.metadata["num_frames"] for outputs in splits.values()}
+    assert len(last) == 1
+    assert times.min() == pytest.approx(0.0, abs=1e-6)
+    assert times.max() == pytest.approx(1.0, abs=1e-6)
+    assert (int(steps.min()), int(steps.max())) == (0, last.pop() - 1)
+    by_step: dict[int, float] = {}
+    for step, time in zip(steps.tolist(), times.tolist(), strict=True):
+        assert by_step.setdefault(step, time) == pytest.approx(time, abs=1e-6)
+    ordered = [by_step[step] for step in sorted(by_step)]
+    assert all(a < b for a, b in zip(ordered, ordered[1:], strict=False))
+
+
+def check_disjoint(splits: Mapping[str, DataparserOutputs]) -> None:
+    """No image and no prior's file of a held-out view is one of training."""
+    train = _files(splits["train"])
+    for split in ("val", "test"):
+        shared = train & _files(splits[split])
+        assert not shared, f"{split}: {sorted(map(str, shared))[:3]} are training files"
+
+
+def check_yaml(config) -> None:
+    """A config survives ``config.yml``."""
+    assert yaml.load(yaml.dump(config), Loader=yaml.Loader) == config
+
+
+def pairs(outputs: DataparserOutputs) -> list[tuple[int, int]]:
+    """(camera, time step) of every view, in order."""
+    metadata = outputs.cameras.metadata
+    return list(
+        zip(metadata["camera_index"].flatten().tolist(), metadata["frame_index"].flatten().tolist(), strict=True)
+    )
+
+
+def names(outputs: DataparserOutputs) -> list[str]:
+    """Stems of the images, in order."""
+    return [path.stem for path in outputs.image_filenames]
+
+
+def message(config, kind: type[Exception] = ValueError, splits: Sequence[str] = ("train",)) -> str:
+    """The error that parsing raises, of exactly that kind."""
+    with pytest.raises(kind) as raised:
+        for split in splits:
+            config.setup().get_dataparser_outputs(split)
+    assert raised.type is kind, raised.value
+    return str(raised.value)
+
+
+def _files(outputs: DataparserOutputs) -> set:
+    priors = outputs.metadata["priors"]
+    kinds = (priors.depth_files, priors.mask_files, priors.valid_files, priors.covisible_files)
+    return {p.resolve() for p in (*outputs.image_filenames, *(f for files in kinds if files for f in files if f))}
