@@ -50,11 +50,24 @@ def check_reprojection(outputs: DataparserOutputs, truth: Truth, pixels: float =
         world = shot.camera.world_T_camera[:3, 3] + rays * shot.depth.reshape(-1, 1)[seen]
         scene = to_scene(outputs, torch.from_numpy(world).float())
         found, depth = project(scene, views.camera_T_world[i], views.K[i])
+        if views.distortion is not None:
+            found = _bent(found, views.K[i], views.distortion[i])
         expected = (grid + 0.5) * [views.width / width, views.height / height] - 0.5
         error = np.abs(found.numpy() - expected).max()
         assert error < pixels, f"{path}: {error} pixels off"
         expected_depth = shot.depth.reshape(-1)[seen] * outputs.dataparser_scale
         np.testing.assert_allclose(depth.numpy(), expected_depth, rtol=1e-3)
+
+
+def _bent(pixels: torch.Tensor, K: torch.Tensor, distortion: torch.Tensor) -> torch.Tensor:
+    """Pinhole pixels (integer centres) as the lens draws them, by nerfstudio's terms k1, k2, k3, k4, p1, p2."""
+    focal, center = K.diagonal()[:2], K[:2, 2]
+    x, y = ((pixels + 0.5 - center) / focal).T
+    k1, k2, k3, k4, p1, p2 = distortion
+    r = x * x + y * y
+    d = 1 + r * (k1 + r * (k2 + r * (k3 + r * k4)))
+    bent = d * x + 2 * p1 * x * y + p2 * (r + 2 * x * x), d * y + 2 * p2 * x * y + p1 * (r + 2 * y * y)
+    return torch.stack(bent, dim=1) * focal + center - 0.5
 
 
 def check_depth(outputs: DataparserOutputs, truth: Truth, relative: float = 0.01, share: float = 0.9) -> None:
