@@ -24,14 +24,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from dataparsers.checks import check_maps, check_masks, check_tracks, common_image_size, companions
 from dataparsers.clip import Clip, Frame, clip_views, hold_out
 from dataparsers.colmap_model import read_colmap_cameras
+from dataparsers.nerfies_cameras import read_original_camera
 from dyngs_plugins.priors.clip_files import Keypoints, read_json
-from dyngs_plugins.priors.files import check_poses, existing
+from dyngs_plugins.priors.files import existing
 from dyngs_plugins.priors.tracks import SomTrackFiles
 from dyngs_plugins.priors.views import Priors
 
@@ -114,28 +113,6 @@ def read_split(root: Path, split: str) -> SplitFrames:
         raise ValueError(f"{path}: expected lists 'frame_names' and 'time_ids' of one length, found {sorted(content)}.")
     cameras = content.get("camera_ids") or [int(name.split("_")[0]) for name in names]
     return SplitFrames(tuple(names), tuple(map(int, times)), tuple(map(int, cameras)))
-
-
-def read_original_camera(path: Path, factor: int = 1) -> tuple[Float[Tensor, "4 4"], Float[Tensor, "3 3"]]:
-    """Pose (camera-to-world, OpenCV) and K of one of Nerfies' camera files, for images reduced by ``factor``.
-
-    ``orientation`` is the rotation from world to camera, ``position`` the centre. Skew and distortion are left out,
-    as Shape of Motion does; DyCheck's captures have none.
-    """
-    camera = read_json(path, "camera file")
-    try:
-        rotation = np.asarray(camera["orientation"], np.float64).reshape(3, 3)
-        center = np.asarray(camera["position"], np.float64).reshape(3)
-        focal, (cx, cy) = float(camera["focal_length"]), camera["principal_point"]
-        aspect = float(camera.get("pixel_aspect_ratio", 1.0))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a Nerfies camera ({error!r}). Expected orientation (3x3), position (3), "
-                         f"focal_length, principal_point (2); found {sorted(camera)}.") from error  # fmt: skip
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation.T, center
-    check_poses(path, pose[None], "orientation and position")
-    K = torch.tensor([[focal, 0.0, cx], [0.0, focal * aspect, cy], [0.0, 0.0, factor]]) / factor
-    return torch.from_numpy(pose).float(), K
 
 
 def _frames(root: Path, split: SplitFrames, options: IphoneOptions, kept: range) -> list[Frame]:

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from dataparsers.nerfies_cameras import read_original_camera
 from dataparsers.som import SomDataParserConfig
-from dataparsers.som_iphone import read_original_camera, read_split
+from dataparsers.som_iphone import read_split
 from dyngs_plugins.priors.clip_files import read_ground_truth_tracks
 from dyngs_plugins.priors.lifting import background_points, lift_tracks, project
 from dyngs_plugins.priors.som_files import read_cameras
