@@ -26,7 +26,12 @@ class Truth:
         """
         if path in self.shots:
             return self.shots[path]
-        for written, shot in self.shots.items():
-            if written.stem == path.stem and written.parent.parent == path.parent.parent:
-                return shot
-        raise KeyError(f"{path} is no image that was written, nor a reduced copy of one")
+        sisters = [
+            written
+            for written in self.shots
+            if written.stem == path.stem and written.parent.parent == path.parent.parent
+        ]
+        named = [written for written in sisters if path.parent.name.startswith(written.parent.name)]
+        if len(named or sisters) == 1:
+            return self.shots[(named or sisters)[0]]
+        raise KeyError(f"{path} is no image that was written, nor a reduced copy of just one")
