@@ -51,7 +51,7 @@ def check_reprojection(outputs: DataparserOutputs, truth: Truth, pixels: float =
         scene = to_scene(outputs, torch.from_numpy(world).float())
         found, depth = project(scene, views.camera_T_world[i], views.K[i])
         if views.distortion is not None:
-            found = _bent(found, views.K[i], views.distortion[i])
+            found = bent(found, views.K[i], views.distortion[i])
         expected = (grid + 0.5) * [views.width / width, views.height / height] - 0.5
         error = np.abs(found.numpy() - expected).max()
         assert error < pixels, f"{path}: {error} pixels off"
@@ -59,7 +59,7 @@ def check_reprojection(outputs: DataparserOutputs, truth: Truth, pixels: float =
         np.testing.assert_allclose(depth.numpy(), expected_depth, rtol=1e-3)
 
 
-def _bent(pixels: torch.Tensor, K: torch.Tensor, distortion: torch.Tensor) -> torch.Tensor:
+def bent(pixels: torch.Tensor, K: torch.Tensor, distortion: torch.Tensor) -> torch.Tensor:
     """Pinhole pixels (integer centres) as the lens draws them, by nerfstudio's terms k1, k2, k3, k4, p1, p2."""
     focal, center = K.diagonal()[:2], K[:2, 2]
     x, y = ((pixels + 0.5 - center) / focal).T
