@@ -158,7 +158,7 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         count = min(self.config.targets_per_frame, candidates.numel())
         targets = candidates[torch.randperm(candidates.numel(), generator=self._generator)[:count]]
         observed = [store.observe(view, int(target)) for target in targets]
-        depth = torch.stack([self._sample_depth(int(j), o.xy) for j, o in zip(targets, observed, strict=True)])
+        depth = torch.stack([self._depth_at(view, int(j), o.xy) for j, o in zip(targets, observed, strict=True)])
         frames = views.frame_index[targets]
         batch = TrackBatch(
             query_xy=store.query_points(view).round().long(),
@@ -173,6 +173,10 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
             depth=depth,
         )
         return TrackBatch(**{name: value.to(self.device) for name, value in vars(batch).items()})
+
+    def _depth_at(self, query: int, target: int, xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p"]:
+        """Depth of ``target`` where ``query``'s tracks are in it; sampled once per pair while memory lasts."""
+        return self.views.cache.get(("depth at tracks", query, target), lambda: self._sample_depth(target, xy))
 
     def _sample_depth(self, view: int, xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p"]:
         item = self.cached_train[view]

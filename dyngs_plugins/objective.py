@@ -84,20 +84,23 @@ def gather_tracks(
     targets: Float[Tensor, "b h w c"], batch: Mapping[str, Any], num_frames: int
 ) -> track_losses.TrackPredictions | None:
     """Flatten the rendered ``3 N`` target channels at each frame's query pixels; None without any tracked pixel."""
+    height, width = targets.shape[1:3]
+    tracked = [(b, tracks) for b, tracks in enumerate(batch["tracks"] or []) if tracks.confidence.numel() > 0]
+    if not tracked:
+        return None
+    # All queries in one look-up: one per frame would fill a gradient of the whole batch each.
+    pixels = torch.cat([(b * height + t.query_xy[:, 1]) * width + t.query_xy[:, 0] for b, t in tracked])
+    queried = targets.reshape(-1, targets.shape[-1]).index_select(0, pixels)
+    rows = queried.split([t.query_xy.shape[0] for _, t in tracked])
     points, Ks, xy, depth, weight = [], [], [], [], []
-    for b, tracks in enumerate(batch["tracks"] or []):
+    for (b, tracks), found in zip(tracked, rows, strict=True):
         n, p = tracks.confidence.shape
-        if n == 0 or p == 0:
-            continue
-        x, y = tracks.query_xy.unbind(-1)
-        points.append(targets[b, y, x, : 3 * n].reshape(p, n, 3).transpose(0, 1).reshape(-1, 3))
+        points.append(found[:, : 3 * n].reshape(p, n, 3).transpose(0, 1).reshape(-1, 3))
         Ks.append(tracks.target_K[:, None].expand(n, p, 3, 3).reshape(-1, 3, 3))
         xy.append(tracks.xy.reshape(-1, 2))
         depth.append(tracks.depth.reshape(-1))
         gap = track_losses.interval_weight(tracks.target_frames - batch["frame_index"][b], num_frames)
         weight.append((tracks.confidence * tracks.visible * gap[:, None]).reshape(-1))
-    if not points:
-        return None
     return track_losses.TrackPredictions(*(torch.cat(part) for part in (points, Ks, xy, depth, weight)))
 
 

@@ -156,13 +156,14 @@ class Scene(nn.Module):
             views.width,
             views.height,
             backgrounds=backgrounds,
-            render_mode="RGB+ED" if "depth" in needs else "RGB",
+            render_mode="RGB+D" if "depth" in needs else "RGB",
             rasterize_mode=options.rasterize_mode,
             backend=options.backend,
         )
         pieces = image.split([*widths.values(), *([1] if "depth" in needs else [])], dim=-1)
         channels = dict(zip(widths, pieces, strict=False))
-        depth = pieces[-1] if "depth" in needs else None
+        # Expected depth, as RGB+ED gives it, without joining all channels again.
+        depth = pieces[-1] / alpha.clamp(min=1e-10) if "depth" in needs else None
         return self.exposure.compose(Render(channels, alpha, depth, info), instants, len(views))
 
     def _features(
@@ -178,7 +179,8 @@ class Scene(nn.Module):
         if "dynamic" in needs:
             channels["dynamic"] = self._dynamic_flags(parts)
         if "targets" in needs and targets is not None and targets.time.shape[1] > 0:
-            channels["targets"] = self._target_positions(targets)[instants.view]
+            positions = self._target_positions(targets)
+            channels["targets"] = positions if instants.one_per_view else positions[instants.view]
         widths = {name: channel.shape[-1] for name, channel in channels.items()}
         if any(channel.ndim == 3 for channel in channels.values()):
             count = len(instants.time)
@@ -199,11 +201,14 @@ class Scene(nn.Module):
         rotation, translation = targets.camera_T_world[..., :3, :3], targets.camera_T_world[..., :3, 3]
         parts = []
         for s in self.gaussian_sets():
-            means = s.raw["means"].expand(b, m, -1, -1)
             if s.name == DYNAMIC:
                 means = self.motion.positions(s.activated(), targets.time.reshape(-1)).reshape(b, m, -1, 3)
-            parts.append(means @ rotation.transpose(-1, -2) + translation[:, :, None])
-        return torch.cat(parts, dim=2).permute(0, 2, 1, 3).reshape(b, -1, 3 * m)
+                seen = means @ rotation.transpose(-1, -2) + translation[:, :, None]
+                parts.append(seen.permute(0, 2, 1, 3).reshape(b, -1, 3 * m))
+            else:  # what stands still: one matrix product for all cameras
+                seen = torch.addmm(translation.reshape(-1), s.raw["means"], rotation.reshape(-1, 3).T)
+                parts.append(seen.reshape(-1, b, 3 * m).transpose(0, 1))
+        return torch.cat(parts, dim=1)
 
     def _device(self) -> torch.device:
         return self.gaussian_sets()[0].raw["means"].device

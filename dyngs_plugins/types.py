@@ -75,6 +75,8 @@ class Instants:
     time: Float[Tensor, "j"]
     weight: Float[Tensor, "j"]
     view: Int[Tensor, "j"]
+    one_per_view: bool = False
+    """Whether ``view`` is 0, 1, ... b - 1, so that nothing needs to be gathered by it."""
 
 
 @dataclass(frozen=True)

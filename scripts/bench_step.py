@@ -34,6 +34,8 @@ class BenchStep:
     method: str = "dyn-som"
     num_dynamic: int = 3000
     num_static: int = 5000
+    warm_up: int = 40
+    """Steps before the first measured one: kernels compile, and most of the clip's files have been read."""
     rounds: int = 15
 
 
@@ -102,12 +104,12 @@ def seconds(function: Any, *args: Any) -> float:
 def main(args: BenchStep) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(args, folder)
-        for number in range(3):
+        for number in range(args.warm_up):
             step(trainer, number)
-        raster_args, raster_kwargs = captured_rasterization(trainer, 3)
+        raster_args, raster_kwargs = captured_rasterization(trainer, args.warm_up)
         rasterize_again(raster_args, raster_kwargs)
         whole, raster = [], []
-        for number in range(4, 4 + args.rounds):
+        for number in range(args.warm_up + 1, args.warm_up + 1 + args.rounds):
             whole.append(1000 * seconds(step, trainer, number))
             raster.append(1000 * seconds(rasterize_again, raster_args, raster_kwargs))
     views, channels = raster_args[5].shape[0], raster_args[4].shape[-1]

@@ -64,7 +64,8 @@ class InstantExposure(ExposureModel):
 
     def instants(self, camera_T_world, K, time, view_index, mode: Mode) -> Instants:
         b = time.shape[0]
-        return Instants(camera_T_world, K, time, torch.ones_like(time), torch.arange(b, device=time.device))
+        view = torch.arange(b, device=time.device)
+        return Instants(camera_T_world, K, time, torch.ones_like(time), view, one_per_view=True)
 
     def compose(self, render: Render, instants: Instants, views: int) -> Render:
         return render

@@ -68,7 +68,7 @@ class MotionBases(MotionField):
         right = (left + 1).clamp_max(last)
         fraction = (u - left)[:, None, None]
         table = torch.cat([self.rots, self.transls], dim=-1).permute(1, 2, 0)  # [T, 9, K]
-        return table[left] * (1 - fraction) + table[right] * fraction
+        return table.index_select(0, left) * (1 - fraction) + table.index_select(0, right) * fraction
 
     def transforms(self, gaussians: Gaussians, times: Float[Tensor, "b"]) -> tuple[rotations.Matrix, rotations.Vector]:
         """Rotation columns and translation of every Gaussian at every time; each component is ``[b, n]``."""

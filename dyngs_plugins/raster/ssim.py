@@ -31,7 +31,7 @@ def ssim(prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w c"])
     """
     _check(prediction, target)
     fits = all(image.device.type == "cpu" and image.dtype == torch.float32 for image in (prediction, target))
-    if fits and prediction.numel() > 0 and prediction.shape[-1] <= 4 and _has_numba():
+    if fits and prediction.numel() > 0 and prediction.shape[-1] <= 4 and has_numba():
         return _FusedSSIM.apply(prediction, target)  # type: ignore[return-value]
     return ssim_reference(prediction, target)
 
@@ -69,7 +69,8 @@ def _check(prediction: Tensor, target: Tensor) -> None:
 
 
 @cache
-def _has_numba() -> bool:
+def has_numba() -> bool:
+    """Whether compiled kernels can be used here."""
     return find_spec("numba") is not None
 
 
