@@ -89,11 +89,11 @@ class NerfiesDataParser(ClipDataParser):
         steps, cameras = time_steps(root, train_ids + test_ids, protocol.name)
         first = min(steps.values())
         count = max(steps.values()) - first + 1
-        images = _images(root / "rgb" / f"{factor}x", train_ids + test_ids)
+        images = capture_images(root / "rgb" / f"{factor}x", train_ids + test_ids, "dataset.json")
         size = common_image_size(list(images.values()))
 
         def views(ids: Sequence[str]):
-            frames = [_frame(root, images[i], size, factor, steps[i] - first, cameras[i]) for i in ids]
+            frames = [capture_frame(root, images[i], size, factor, steps[i] - first, cameras[i]) for i in ids]
             return clip_views(frames, size, count, Priors(mask_files=_masks(root, factor, ids, size)))
 
         points = seed_points(root)
@@ -253,18 +253,24 @@ def scene_json_frame(root: Path, required: bool) -> SceneNormalisation | None:
     return SceneNormalisation(1.0 / scale, rigid)
 
 
-def _images(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
+def capture_images(folder: Path, names: Sequence[str], splits: str) -> dict[str, Path]:
+    """The image of each name, whatever its suffix.
+
+    Raises:
+        FileNotFoundError, ValueError: some are missing, or two have one name. ``splits`` says who names them.
+    """
     present = {path.stem: path for path in image_files(folder)}
-    missing = [i for i in ids if i not in present]
+    missing = [name for name in names if name not in present]
     if missing:
         raise FileNotFoundError(
-            f"{folder / f'{missing[0]}.png'}: no such image; {len(missing)} of {len(ids)} are missing. Expected one for "
-            "every id of the splits in dataset.json. Download the capture again, or remove these ids."
+            f"{folder / f'{missing[0]}.png'}: no such image; {len(missing)} of {len(names)} are missing. Expected one "
+            f"for every name of the splits in {splits}. Download the capture again, or remove these names."
         )
-    return {i: present[i] for i in ids}
+    return {name: present[name] for name in names}
 
 
-def _frame(root: Path, image: Path, size: tuple[int, int], factor: int, step: int, camera: int) -> Frame:
+def capture_frame(root: Path, image: Path, size: tuple[int, int], factor: int, step: int, camera: int) -> Frame:
+    """An image of ``rgb/{factor}x`` with the camera of its name, lens included."""
     path = root / "camera" / f"{image.stem}.json"
     known = read_nerfies_camera(path)
     K = known.reduced_K(path, image, size, factor)
