@@ -41,7 +41,7 @@ def write_dycheck(out: Path, width: int = 96, height: int = 72, frames: int = 6,
         for name, camera, step in entries:
             time = step / (frames - 1)
             full = path.at(time) if camera == 0 else still[camera - 1]
-            write_camera(out / "camera" / f"{name}.json", LensCamera(**vars(full), lens=(0.0,) * 5))
+            write_camera(out / "camera" / f"{name}.json", LensCamera(**vars(full), lens=(0.0, 0.0, 0.0, 0.0, 0.0)))
             for factor in (1, 2):
                 shot = take_shot(scene, _reduced(full, factor), time)
                 image = out / "rgb" / f"{factor}x" / f"{name}.png"
