@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dyngs_plugins.losses.motion import acceleration
-from dyngs_plugins.motion import rotations
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
 from dyngs_plugins.motion.bases_init import fit_bases
+from dyngs_plugins.motion.rigid import move_rigidly
 from dyngs_plugins.types import Gaussians
 
 IDENTITY_6D = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -70,30 +70,18 @@ class MotionBases(MotionField):
         table = torch.cat([self.rots, self.transls], dim=-1).permute(1, 2, 0)  # [T, 9, K]
         return table.index_select(0, left) * (1 - fraction) + table.index_select(0, right) * fraction
 
-    def transforms(self, gaussians: Gaussians, times: Float[Tensor, "b"]) -> tuple[rotations.Matrix, rotations.Vector]:
-        """Rotation columns and translation of every Gaussian at every time; each component is ``[b, n]``."""
+    def blend(self, gaussians: Gaussians, times: Float[Tensor, "b"]) -> Float[Tensor, "n b 9"]:
+        """Every Gaussian's blend of the bases at every time: two vectors that span its rotation, and its translation."""
         weights = torch.softmax(gaussians.columns["motion_coefs"], dim=-1)
-        b = times.shape[0]
-        # One matrix product in structure-of-arrays form: [b*9, K] @ [K, n].
-        blended = (self.bases_at(times).reshape(b * 9, -1) @ weights.T).reshape(b, 9, -1)
-        components = blended.unbind(1)
-        columns = rotations.gram_schmidt(components[0:3], components[3:6])
-        return columns, components[6:9]
+        bases = self.bases_at(times).reshape(-1, self.num_bases)
+        return (weights @ bases.T).reshape(-1, times.shape[0], 9)
 
     def positions(self, gaussians: Gaussians, times: Float[Tensor, "b"]) -> Float[Tensor, "b n 3"]:
-        columns, translation = self.transforms(gaussians, times)
-        return self._move(columns, translation, gaussians)
+        return move_rigidly(self.blend(gaussians, times), gaussians.means, None)[0]
 
     def at(self, gaussians: Gaussians, times: Float[Tensor, "b"]) -> Gaussians:
-        columns, translation = self.transforms(gaussians, times)
-        turn = rotations.quaternion(columns)
-        quats = torch.stack(rotations.multiply(turn, gaussians.quats.T.unbind(0)), dim=-1)
-        return gaussians.replace(means=self._move(columns, translation, gaussians), quats=quats)
-
-    @staticmethod
-    def _move(columns: rotations.Matrix, translation: rotations.Vector, gaussians: Gaussians) -> Tensor:
-        rotated = rotations.rotate(columns, gaussians.means.T.unbind(0))
-        return torch.stack([r + t for r, t in zip(rotated, translation, strict=True)], dim=-1)
+        means, quats = move_rigidly(self.blend(gaussians, times), gaussians.means, gaussians.quats)
+        return gaussians.replace(means=means, quats=quats)
 
     def acceleration(self) -> Float[Tensor, ""]:
         """``A(rots) + 2 A(transls)``: 0 for bases linear in time."""

@@ -149,3 +149,29 @@ def test_rigidity_is_zero_for_rigid_motion_and_finite_at_coincident_points():
 def test_motion_losses_on_no_gaussians(function):
     empty = torch.zeros(0, 3) if function is motion.scale_variance else torch.zeros(0, 5, 3)
     assert float(function(empty)) == 0.0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("quantile", [1.0, 0.98, 0.5, 0.0])
+@pytest.mark.parametrize(("weighted", "counted"), [(False, False), (True, False), (False, True), (True, True)])
+def test_compiled_trimmed_l1_is_the_reference(channels, quantile, weighted, counted):
+    generator = torch.Generator().manual_seed(channels)
+    prediction = torch.rand(4, 50, 60, channels, generator=generator).mul(3).round(decimals=2).requires_grad_()  # ties
+    target = torch.rand(4, 50, 60, channels, generator=generator)
+    weight = torch.rand(4, 50, 60, generator=generator) if weighted else None
+    exists = torch.rand(4, 50, 60, generator=generator) > 0.3 if counted else None
+    results = []
+    for function in (robust.masked_l1, robust.masked_l1_reference):
+        loss = function(prediction, target, weight, quantile, exists)
+        (gradient,) = torch.autograd.grad(2.0 * loss, prediction)
+        results.append((loss.detach(), gradient))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-9, rtol=1e-4)
+
+
+def test_trimmed_l1_of_nothing_that_counts_is_zero():
+    prediction = torch.rand(5, 1, requires_grad=True)
+    loss = robust.masked_l1(prediction, torch.zeros(5, 1), None, 0.98, torch.zeros(5, dtype=torch.bool))
+    assert float(loss) == 0.0
+    loss.backward()
+    assert not prediction.grad.any()

@@ -1,0 +1,92 @@
+"""Blended rigid motion: derivatives in closed form against finite differences, compiled code against float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dyngs_plugins.motion import rigid, rotations
+from dyngs_plugins.motion.rigid import move_rigidly, move_rigidly_reference
+
+
+def inputs(n: int, times: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((n, times, 9), (n, 3), (n, 4))
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
+
+
+def values_and_gradients(function, tensors: list[Tensor], with_quats: bool) -> list[Tensor]:
+    blend, means, quats = tensors
+    moved, turned = function(blend, means, quats if with_quats else None)
+    loss = (moved * torch.cos(torch.arange(moved.numel())).view(moved.shape)).sum()
+    wanted = [blend, means]
+    if with_quats:
+        loss = loss + (turned * torch.sin(torch.arange(turned.numel())).view(turned.shape)).sum()
+        wanted.append(quats)
+    results = [moved, *([turned] if with_quats else []), *torch.autograd.grad(loss, wanted)]
+    return [result.detach().double() for result in results]
+
+
+def test_derivatives_agree_with_finite_differences():
+    blend, means, quats = inputs(3, 2)
+    assert torch.autograd.gradcheck(move_rigidly_reference, (blend, means, quats))
+
+
+def test_gram_schmidt_of_any_two_vectors_is_a_rotation():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(500, 6, generator=generator)
+    vectors[:100, 3:] = vectors[:100, :3] + 1e-3 * vectors[:100, 3:]  # nearly parallel
+    rotation = rotations.matrix_from_6d(vectors)
+    identity = torch.eye(3).expand_as(rotation)
+    torch.testing.assert_close(rotation.mT @ rotation, identity, atol=2e-6, rtol=0)
+    torch.testing.assert_close(torch.det(rotation), torch.ones(500), atol=2e-6, rtol=0)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where the kernels are not used in float32."""
+    pytest.importorskip("numba")
+
+    def refuse(blend, means, quats):
+        raise AssertionError("move_rigidly() should have used its kernels")
+
+    monkeypatch.setattr(rigid, "move_rigidly_reference", refuse)
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("with_quats", [True, False])
+@settings(max_examples=15, deadline=None)
+@given(n=st.integers(1, 200), times=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_compiled_agrees_with_float64(with_quats: bool, n: int, times: int, seed: int):
+    exact = values_and_gradients(move_rigidly_reference, inputs(n, times, seed), with_quats)
+    found = values_and_gradients(move_rigidly, inputs(n, times, seed, torch.float32), with_quats)
+    for ours, theirs in zip(found, exact, strict=True):
+        assert ours.shape == theirs.shape
+        assert (ours - theirs).norm() <= 2e-5 * theirs.norm()
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_same_bits_for_any_number_of_threads():
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(values_and_gradients(move_rigidly, inputs(333, 4, dtype=torch.float32), True))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_no_gaussians():
+    blend, means, quats = inputs(0, 2, dtype=torch.float32)
+    moved, turned = move_rigidly(blend, means, quats)
+    assert moved.shape == (2, 0, 3)
+    assert turned is not None
+    assert turned.shape == (2, 0, 4)
+    (moved.sum() + turned.sum()).backward()
+    assert blend.grad is not None
