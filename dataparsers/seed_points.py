@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Shaped
 
 from dataparsers.clip import SeedPoints
+from dyngs_plugins.priors.colmap_files import read_points
 from dyngs_plugins.priors.files import existing, load_npy
+from dyngs_plugins.priors.ply_files import read_ply
 
 
 def npy_points(path: Path) -> SeedPoints:
@@ -31,20 +33,8 @@ def ply_points(path: Path) -> SeedPoints:
     Raises:
         FileNotFoundError, ValueError: missing, damaged, empty or not finite.
     """
-    import trimesh  # not at import time: every ns-* command imports this module
-
-    existing(path, "point cloud", "")
-    try:
-        cloud = trimesh.load(str(path), file_type="ply", process=False)
-        vertices = np.asarray(cloud.vertices, np.float64)  # type: ignore[union-attr]
-        colors = getattr(cloud, "colors", None)
-        if colors is None and hasattr(cloud, "visual"):
-            colors = getattr(cloud.visual, "vertex_colors", None)  # type: ignore[union-attr]
-    except Exception as error:  # the parser fails in many ways on a damaged file; each means the same
-        raise ValueError(f"{path}: cannot be read as a PLY file ({type(error).__name__}: {error}). Write it again, or "
-                         "remove it to start from random points.") from error  # fmt: skip
-    rgb = None if colors is None or len(colors) != len(vertices) else np.asarray(colors)[:, :3]
-    return _checked(path, vertices, rgb)
+    cloud = read_ply(path)
+    return _checked(path, cloud.xyz, cloud.rgb)
 
 
 def colmap_points(folder: Path) -> SeedPoints:
@@ -53,20 +43,8 @@ def colmap_points(folder: Path) -> SeedPoints:
     Raises:
         FileNotFoundError, ValueError: there are none, or the file is damaged.
     """
-    from nerfstudio.data.utils import colmap_parsing_utils as colmap
-
-    readers = {"points3D.bin": colmap.read_points3D_binary, "points3D.txt": colmap.read_points3D_text}
-    path = next((folder / name for name in readers if (folder / name).is_file()), None)
-    if path is None:
-        raise FileNotFoundError(f"{folder}: no points3D.bin and no points3D.txt. Export the COLMAP model again.")
-    try:
-        points = list(readers[path.name](str(path)).values())
-        xyz, rgb = np.array([p.xyz for p in points]).reshape(-1, 3), np.array([p.rgb for p in points]).reshape(-1, 3)
-    except Exception as error:  # as above
-        raise ValueError(
-            f"{path}: cannot be read as COLMAP's points ({type(error).__name__}: {error}). Export the model again."
-        ) from error
-    return _checked(path, xyz, rgb)
+    points = read_points(folder)
+    return _checked(folder / "points3D", points.xyz, points.rgb)
 
 
 def _checked(path: Path, xyz: Shaped[np.ndarray, "n 3"], rgb: Shaped[np.ndarray, "n 3"] | None) -> SeedPoints:
