@@ -26,12 +26,14 @@ class Truth:
         """
         if path in self.shots:
             return self.shots[path]
-        sisters = [
-            written
-            for written in self.shots
-            if written.stem == path.stem and written.parent.parent == path.parent.parent
-        ]
-        named = [written for written in sisters if path.parent.name.startswith(written.parent.name)]
-        if len(named or sisters) == 1:
-            return self.shots[(named or sisters)[0]]
+        sisters = [w for w in self.shots if w.stem == path.stem and w.parent.parent == path.parent.parent]
+        reduced = [w for w in self.shots if w.stem == path.stem and _is_reduced(path.parent, w.parent)]
+        if len(reduced or sisters) == 1:
+            return self.shots[(reduced or sisters)[0]]
         raise KeyError(f"{path} is no image that was written, nor a reduced copy of just one")
+
+
+def _is_reduced(folder: Path, original: Path) -> bool:
+    """Whether the folders' names are equal, but for what is appended to some."""
+    pairs = zip(folder.parts, original.parts, strict=False)
+    return len(folder.parts) == len(original.parts) and all(a == b or a.startswith(f"{b}_") for a, b in pairs)
