@@ -89,7 +89,8 @@ def test_render_modes_are_the_depths_composited(arguments, mode):
         depth = depth / alpha.clamp(min=1e-10)
     torch.testing.assert_close(image[..., -1:], depth)
     if mode.startswith("RGB"):
-        assert torch.equal(image[..., :3], rasterize(**arguments)[0])
+        # Not to the last bit: PyTorch's matrix products may add up in another order for another number of channels.
+        torch.testing.assert_close(image[..., :3], rasterize(**arguments)[0], atol=1e-13, rtol=1e-13)
     else:
         assert image.shape[-1] == 1
 
