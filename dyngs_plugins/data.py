@@ -1,56 +1,29 @@
-"""The host seam for data: a dataset that adds priors to images, and a datamanager that draws batches of frames.
+"""The host seam for data: a datamanager that draws batches of frames.
 
 nerfstudio's full-image datamanager hands out one image a step; the methods here want several frames with their masks,
 depths and tracks. Everything else of the host (evaluation, viewer, ``ns-render``) sees the datamanager it knows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.base_datamanager import DataManager, VanillaDataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
 from dyngs_plugins import randomness
+from dyngs_plugins.dataset import DynamicDataset, EvalFrames
+from dyngs_plugins.priors.cache import MemoryCache
+from dyngs_plugins.priors.clip_files import GroundTruthTracks, Keypoints
 from dyngs_plugins.priors.lifting import sample_known
-from dyngs_plugins.priors.views import ClipViews, Priors
-
-
-class DynamicDataset(InputDataset):
-    """Images with what the layout knows beyond colour: depth, moving mask, frame and camera index."""
-
-    def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0, **kwargs):
-        if scale_factor != 1.0:
-            raise ValueError(
-                f"camera_res_scale_factor is {scale_factor}, but depth, masks and tracks are files of the full size. "
-                "Leave it at 1.0 and prepare the clip at the size you want to train at."
-            )
-        super().__init__(dataparser_outputs, scale_factor, **kwargs)
-
-    def get_metadata(self, data: dict) -> dict:
-        index = data["image_idx"]
-        cameras: Cameras = self.cameras
-        metadata: Mapping[str, Any] = cameras.metadata or {}
-        extra: dict[str, Any] = {
-            "frame_index": int(metadata["frame_index"][index]) if "frame_index" in metadata else index,
-            "camera_index": int(metadata["camera_index"][index]) if "camera_index" in metadata else 0,
-        }
-        priors: Priors | None = self.metadata.get("priors")
-        size = tuple(data["image"].shape[:2])
-        if priors is not None and priors.depth_files is not None:
-            extra["depth"] = priors.load_depth(index, size)
-        if priors is not None and priors.mask_files is not None:
-            extra["dynamic"] = priors.load_dynamic(index, size)
-        if priors is not None and priors.covisible_files is not None:
-            extra["covisible"] = priors.load_covisible(index, size) & priors.load_valid(index, size)
-        return extra
+from dyngs_plugins.priors.pixels import composited
+from dyngs_plugins.priors.undistort import undistorted_keypoints, undistorted_truth
+from dyngs_plugins.priors.views import ClipViews
 
 
 @dataclass(frozen=True)
@@ -80,6 +53,11 @@ class DynamicDataManagerConfig(FullImageDatamanagerConfig):
     """Frames in which each batch frame's tracks are compared."""
     sampler_seed: int = 42
     """Seed of the order of frames and targets."""
+    memory_gb: float = 2.0
+    """Decoded images, depths and masks kept in memory, in GiB over all splits; what was used longest ago is read from
+    its file again."""
+    cache_images: Literal["cpu", "gpu"] = "cpu"
+    """Without effect: images are kept in main memory as ``memory_gb`` says, and put on the device by the batch."""
 
 
 class _SpiralBridge(VanillaDataManager):
@@ -105,22 +83,52 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
     def __init__(self, config: DynamicDataManagerConfig, *args, **kwargs):
         if config.data is not None:
             config.data = Path(config.data)
+        if not config.memory_gb >= 0:
+            raise ValueError(f"memory_gb is {config.memory_gb}; expected a number of GiB, 0 to keep nothing.")
+        self._cache = MemoryCache(int(config.memory_gb * 2**30))
         super().__init__(config, *args, **kwargs)
+        self._undistort_ground_truth()
         self._generator = torch.Generator().manual_seed(config.sampler_seed)
         self._order: list[int] = []
         self._pending_state: dict[str, Tensor] | None = None
-        self._views: ClipViews | None = None
+
+    def create_train_dataset(self) -> DynamicDataset:
+        return DynamicDataset(
+            self.train_dataparser_outputs, self.config.camera_res_scale_factor, self._cache.part("train")
+        )
+
+    def create_eval_dataset(self) -> DynamicDataset:
+        outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
+        return DynamicDataset(outputs, self.config.camera_res_scale_factor, self._cache.part("eval"))
 
     @property
     def views(self) -> ClipViews:
         """The training views with their priors, in the scene frame."""
-        if self._views is None:
-            self._views = ClipViews.from_dataparser_outputs(self.train_dataparser_outputs)
-        return self._views
+        return self.train_dataset.views
 
-    def _load_images(self, split, cache_images_device):
-        # The host pins memory for "cpu", which needs an accelerator; "gpu" means "on the run's device", here the CPU.
-        return super()._load_images(split, cache_images_device if torch.cuda.is_available() else "gpu")
+    # The host decodes and undistorts all images of a split at once; these read them from the same cache one by one.
+
+    @property
+    def cached_train(self) -> Sequence[Mapping[str, Any]]:  # type: ignore[override]
+        """The training images, read as they are looked at."""
+        return self.train_dataset.items
+
+    @property
+    def cached_eval(self) -> Sequence[Mapping[str, Any]]:  # type: ignore[override]
+        """The evaluation images, read as they are looked at."""
+        return self.eval_dataset.items
+
+    @property
+    def fixed_indices_eval_dataloader(self) -> Sequence[tuple[Cameras, dict[str, Any]]]:  # type: ignore[override]
+        return EvalFrames(self.eval_dataset, self.device)
+
+    def _undistort_ground_truth(self) -> None:
+        """What people marked or a renderer knows is in pixels of the images on disk, as everything else."""
+        metadata = self.eval_dataset.metadata
+        if isinstance(metadata.get("ground_truth_tracks"), GroundTruthTracks):
+            metadata["ground_truth_tracks"] = undistorted_truth(metadata["ground_truth_tracks"], self.views)
+        if isinstance(metadata.get("keypoints"), Keypoints):
+            metadata["keypoints"] = undistorted_keypoints(metadata["keypoints"], self.views)
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """A batch of frames (contract: ``image [b,h,w,3]``, ``depth``, ``dynamic``, indices, and ``tracks``)."""
@@ -130,14 +138,23 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         indices = torch.tensor(chosen)
         cameras = self.train_dataset.cameras[indices].to(self.device)
         batch: dict[str, Any] = {"view_index": indices.to(self.device)}
-        for key in ("image", "depth", "dynamic"):
+        batch["image"] = self._images(chosen)
+        for key in ("depth", "dynamic", "valid"):
             if key in items[0]:
-                batch[key] = _stack(key, [item[key] for item in items]).to(self.device)
+                batch[key] = torch.stack([item[key] for item in items]).to(self.device)
         for key in ("frame_index", "camera_index"):
             batch[key] = torch.tensor([item[key] for item in items], device=self.device)
         store = self.views.tracks
         batch["tracks"] = None if store is None else [self._tracks_of(i) for i in chosen]
         return cameras, batch
+
+    def _images(self, chosen: list[int]) -> Float[Tensor, "b h w 3"]:
+        """Colours, which travel to the device as bytes."""
+        pixels = [self.views.pixels(i) for i in chosen]
+        background = self.train_dataparser_outputs.alpha_color
+        if len({p.shape for p in pixels}) == 1:
+            return composited(torch.stack(pixels).to(self.device), background)
+        return torch.stack([composited(p.to(self.device), background) for p in pixels])  # some have alpha
 
     def _draw(self) -> list[int]:
         total = len(self.train_dataset)
@@ -207,13 +224,3 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         self._order = state["order"].tolist()
         self.eval_unseen_cameras = state["eval_order"].tolist()
         randomness.restore(state)
-
-
-def _stack(key: str, tensors: list[Tensor]) -> Tensor:
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"The frames of one batch must have one size, but the '{key}' of this clip has the sizes {sorted(shapes)}. "
-            "Resize the clip to one size, or train with --pipeline.datamanager.frames-per-batch 1."
-        )
-    return torch.stack(tensors)

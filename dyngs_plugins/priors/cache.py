@@ -12,6 +12,15 @@ from torch import Tensor
 T = TypeVar("T")
 
 
+class _Memory:
+    """What is kept, under one lock and one count of bytes."""
+
+    def __init__(self):
+        self.entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.lock = threading.Lock()
+        self.held = 0
+
+
 class MemoryCache:
     """Keeps what was read from disk, up to ``budget`` bytes of tensors.
 
@@ -20,35 +29,46 @@ class MemoryCache:
 
     def __init__(self, budget: int):
         self.budget = budget
-        self._reset()
+        self._name: Hashable = None
+        self._memory = _Memory()
 
-    def _reset(self) -> None:
-        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
-        self._bytes = 0
+    def part(self, name: Hashable) -> MemoryCache:
+        """The same memory and budget, under keys of its own."""
+        part = MemoryCache(self.budget)
+        part._name, part._memory = (self._name, name), self._memory
+        return part
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory, over all parts."""
+        return self._memory.held
+
+    @property
+    def _entries(self) -> OrderedDict[Hashable, tuple[Any, int]]:
+        return self._memory.entries
 
     def get(self, key: Hashable, read: Callable[[], T]) -> T:
         """The value of ``key``, read on first use. Two threads may read the same entry at once; both get it."""
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return self._entries[key][0]
+        memory, key = self._memory, (self._name, key)
+        with memory.lock:
+            if key in memory.entries:
+                memory.entries.move_to_end(key)
+                return memory.entries[key][0]
         value = read()
         size = _bytes(value)
-        with self._lock:
-            if key not in self._entries and size <= self.budget:
-                self._entries[key] = (value, size)
-                self._bytes += size
-                while self._bytes > self.budget:
-                    self._bytes -= self._entries.popitem(last=False)[1][1]
+        with memory.lock:
+            if key not in memory.entries and size <= self.budget:
+                memory.entries[key] = (value, size)
+                memory.held += size
+                while memory.held > self.budget:
+                    memory.held -= memory.entries.popitem(last=False)[1][1]
         return value
 
     def __getstate__(self) -> dict[str, int]:
         return {"budget": self.budget}
 
     def __setstate__(self, state: dict[str, int]) -> None:
-        self.budget = state["budget"]
-        self._reset()
+        self.__init__(state["budget"])
 
 
 def _bytes(value: Any) -> int:

@@ -117,6 +117,22 @@ def test_the_cache_keeps_to_its_budget():
     for key in ("a", "b", "a", "c", "a", "b"):  # c pushes out b, which was used longest ago
         cache.get(key, lambda key=key: read(key))
     assert reads == ["a", "b", "c", "b"]
-    assert cache._bytes <= 1000
-    cache.get("huge", lambda: torch.zeros(1000))  # larger than the budget: passed through
-    assert "huge" not in cache._entries
+    assert cache.held == 800
+    for _ in range(2):  # larger than the budget: passed through
+        cache.get("huge", lambda: read("huge").repeat(10))
+    assert reads[-2:] == ["huge", "huge"]
+    assert cache.held == 800
+
+
+def test_parts_of_a_cache_share_its_budget_and_not_its_keys():
+    cache = MemoryCache(budget=1000)
+    left, right = cache.part("left"), cache.part("right")
+    first = left.get("a", lambda: torch.zeros(100))
+    second = right.get("a", lambda: torch.ones(100))
+    assert (int(first.sum()), int(second.sum())) == (0, 100)
+    assert left.get("a", lambda: torch.ones(100)) is first
+    assert cache.held == left.held == right.held == 800
+    right.get("b", lambda: torch.zeros(100))  # pushes out right's first, which was used longest ago
+    assert cache.held == 800
+    assert left.get("a", lambda: torch.ones(100)) is first
+    assert right.get("a", lambda: torch.zeros(100)) is not second

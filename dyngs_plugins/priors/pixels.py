@@ -1,0 +1,46 @@
+"""Images as they lie on disk: 8-bit pixels, and their colours over a background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from dyngs_plugins.priors.files import existing
+
+
+def read_pixels(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
+    """Read an image as 8-bit RGB, or RGBA if any of its pixels is transparent.
+
+    Args:
+        size: height and width that it must have.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, damaged, deeper than 8 bits a channel, or of another size.
+    """
+    path = existing(path, "image", "Was it moved while the clip was in use?")
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"one channel of mode {image.mode}; expected 8 bits a channel")
+            transparent = "A" in image.getbands() or "transparency" in image.info
+            pixels = torch.from_numpy(np.array(image.convert("RGBA" if transparent else "RGB")))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error}). Write this image again.") from error
+    if pixels.shape[:2] != size:
+        raise ValueError(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels; expected {size[1]}x{size[0]} like the "
+                         "cameras of its split. Resize it, or prepare the clip again.")  # fmt: skip
+    return pixels[..., :3].contiguous() if transparent and bool((pixels[..., 3] == 255).all()) else pixels
+
+
+def composited(pixels: UInt8[Tensor, "*n c"], background: Float[Tensor, "3"] | None) -> Float[Tensor, "*n 3"]:
+    """Colours in [0, 1] of RGB or RGBA pixels over a background; None drops alpha."""
+    colors = pixels.float() / 255.0
+    if pixels.shape[-1] == 3 or background is None:
+        return colors[..., :3]
+    alpha = colors[..., 3:]
+    return colors[..., :3] * alpha + background.to(colors) * (1.0 - alpha)
