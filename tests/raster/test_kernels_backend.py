@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -197,3 +198,34 @@ def test_any_one_tensor_may_differ_from_view_to_view(random_scene, moving: str, 
     expected = [leaf.grad for leaf in leaves.values() if leaf.grad is not None]
     for gradient, one in zip(together[2:], expected, strict=not absgrad):
         torch.testing.assert_close(gradient, one, rtol=1e-4, atol=1e-5 * one.abs().max().item())
+
+
+@pytest.fixture
+def dirty_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fresh memory holds NaN, as what is left behind by others may: whatever is read must have been written."""
+    real = np.empty
+
+    def soiled(shape, dtype=float, *args, **kwargs):
+        array = real(shape, dtype, *args, **kwargs)
+        array.fill(np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max // 2)
+        return array
+
+    monkeypatch.setattr(numba_backend.np, "empty", soiled)
+    torch.use_deterministic_algorithms(True)  # makes torch.empty do the same
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("channels", [3, 17])
+@pytest.mark.parametrize("options", [{}, {"absgrad": True, "rasterize_mode": "antialiased"}])
+def test_nothing_is_read_that_was_not_written(random_scene, request, channels: int, options: dict):
+    """Gaussians behind the camera, off screen, too faint to be drawn anywhere, and behind opaque ones."""
+    scene = random_scene(600, 83, 61, channels=channels, cameras=2, lost=0.3)
+    scene["opacities"][::5] = 1e-4  # projected, but kept by no tile
+    scene["opacities"][1::5] = 0.999
+    clean = _everything(scene, 83, 61, **options)
+    request.getfixturevalue("dirty_memory")
+    for _ in range(2):
+        dirty = _everything(scene, 83, 61, **options)
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in dirty)
+        assert _same(clean, dirty)
