@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dataparsers.clip import SeedPoints
-from dyngs_plugins.priors.colmap_files import ColmapImage, ColmapModel, read_model
+from dyngs_plugins.priors.colmap_files import ColmapImage, ColmapModel, find_model, read_model
 
 _WEAK = 1e-3
 """A distortion coefficient up to here moves no pixel of a usual image by a whole pixel."""
@@ -31,25 +31,47 @@ class PosedImage:
     """k1, k2, k3, k4, p1, p2; None: a pinhole."""
 
 
+def registered(folder: Path, model: ColmapModel, names: Sequence[str]) -> dict[str, ColmapImage]:
+    """The model's image of each name that it knows.
+
+    A name is looked up as it is, then without its suffix (reduced copies are PNGs of JPEGs), then without folders.
+
+    Raises:
+        ValueError: a name that may mean two of the model's images, or two names that mean the same one.
+    """
+    tables: list[dict[tuple[str, ...], list[ColmapImage]]] = [{}, {}, {}]
+    for image in model.images.values():
+        for table, key in zip(tables, _keys(image.name), strict=True):
+            table.setdefault(key, []).append(image)
+    found: dict[str, ColmapImage] = {}
+    taken: dict[int, str] = {}
+    for name in names:
+        like = next((t[key] for t, key in zip(tables, _keys(name), strict=True) if key in t), [])
+        if len(like) > 1 or (like and like[0].id in taken):
+            others = f"{like[0].name}, {like[1].name}" if len(like) > 1 else f"that of {taken[like[0].id]}"
+            raise ValueError(f"{folder}: {name} is not one image of the COLMAP model alone ({others}). Name image "
+                             "files and folders as they were when the model was made.")  # fmt: skip
+        if like:
+            found[name], taken[like[0].id] = like[0], name
+    return found
+
+
 def posed_images(
     folder: Path, model: ColmapModel, names: Sequence[str], size: tuple[int, int], hint: str = ""
 ) -> list[PosedImage]:
     """The camera of each named image, for images of ``size`` (width, height).
 
-    A name is looked up as it is, then without its suffix (reduced copies are PNGs of JPEGs), then without folders.
-
     Raises:
-        ValueError: images that the model does not know, a name that means two of its images, or a fisheye.
+        ValueError: images that the model does not know (see :func:`registered`), or a fisheye.
     """
-    registered = _Names(folder, model)
-    found = [registered.find(name) for name in names]
-    missing = [name for name, image in zip(names, found, strict=True) if image is None]
+    found = registered(folder, model, names)
+    missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(
             f"{folder}: the COLMAP model lacks {len(missing)} of {len(names)} images; the first is {missing[0]}. "
             + (hint or "Solve them too, or remove them.")
         )
-    return [_posed(folder, model, image, size) for image in found if image is not None]
+    return [_posed(folder, model, found[name], size) for name in names]
 
 
 def read_colmap_cameras(
@@ -68,40 +90,49 @@ def read_colmap_cameras(
     return [(camera.world_T_camera.float(), camera.K.float()) for camera in cameras]
 
 
-def model_points(folder: Path, model: ColmapModel) -> SeedPoints | None:
-    """The model's sparse cloud; None where it has none."""
-    if model.points is None or len(model.points) == 0:
+def model_points(folder: Path, model: ColmapModel, train: Sequence[ColmapImage] | None = None) -> SeedPoints | None:
+    """The model's sparse cloud; None where it has none.
+
+    Args:
+        train: leave out points that fewer than two of these images observe, so that no point comes from held-out
+            images alone. None keeps all of them; so do models without any tracks, whose points cannot be told apart.
+    """
+    cloud = model.points
+    if cloud is None or len(cloud) == 0:
         return None
-    xyz, rgb = torch.from_numpy(model.points.xyz).float(), torch.from_numpy(model.points.rgb)
-    return SeedPoints(xyz, rgb, f"COLMAP model {folder.name} ({len(xyz)} points)")
+    keep = np.ones(len(cloud), bool)
+    if train is not None and any(len(track) for track in cloud.tracks):
+        ids = np.array([image.id for image in train])
+        keep = np.array([len(np.intersect1d(track[:, 0], ids)) >= 2 for track in cloud.tracks])
+        if not keep.any():
+            return None
+    xyz, rgb = torch.from_numpy(cloud.xyz[keep]).float(), torch.from_numpy(cloud.rgb[keep])
+    return SeedPoints(xyz, rgb, f"COLMAP's points ({len(xyz)} of {len(cloud)})")
 
 
-class _Names:
-    """A model's images by what a file may be called: its path, its path without suffix, its stem."""
+def model_folder(root: Path, given: Path | None = None) -> Path:
+    """Where a scene's COLMAP model lies: as given, or in the usual places.
 
-    def __init__(self, folder: Path, model: ColmapModel):
-        self.folder = folder
-        self.images: list[dict[tuple[str, ...], list[ColmapImage]]] = [{}, {}, {}]
-        for image in model.images.values():
-            for table, key in zip(self.images, self._keys(image.name), strict=True):
-                table.setdefault(key, []).append(image)
+    Raises:
+        FileNotFoundError: none there.
+    """
+    if given is not None:
+        return root / given
+    places = [root / name for name in ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")]
+    found = next((place for place in places if find_model(place)), None)
+    if found is None:
+        numbered = sorted(p.parent.relative_to(root) for p in root.glob("sparse/*/cameras.*"))
+        more = f"There is one in {numbered[0]}: give it by `sparse`. " if numbered else ""
+        raise FileNotFoundError(
+            f"{root / 'sparse' / '0'}: no COLMAP model, nor in sparse/, colmap/sparse/0 or colmap/sparse. Expected "
+            f"cameras.bin and images.bin, or both as .txt. {more}Solve the cameras with COLMAP first."
+        )
+    return found
 
-    def find(self, name: str) -> ColmapImage | None:
-        for table, key in zip(self.images, self._keys(name), strict=True):
-            found = table.get(key, [])
-            if len(found) > 1:
-                raise ValueError(
-                    f"{self.folder}: {name} may be any of {len(found)} images of the COLMAP model ({found[0].name}, "
-                    f"{found[1].name}, ...). Name image files and folders as they were when the model was made."
-                )
-            if found:
-                return found[0]
-        return None
 
-    @staticmethod
-    def _keys(name: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-        path = PurePosixPath(name)
-        return path.parts, path.with_suffix("").parts, (path.stem,)
+def _keys(name: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    path = PurePosixPath(name)
+    return path.parts, path.with_suffix("").parts, (path.stem,)
 
 
 def _posed(folder: Path, model: ColmapModel, image: ColmapImage, size: tuple[int, int]) -> PosedImage:
