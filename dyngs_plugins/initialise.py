@@ -1,10 +1,11 @@
-"""How a scene starts: moving Gaussians from lifted tracks, static ones from the depth of the background.
+"""How a scene starts: moving Gaussians from lifted tracks, static ones from depth, a point cloud, or at random.
 
 Source: Shape of Motion; the sheet's sections 1.4, 1.5 and 2.1.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +16,9 @@ from torch import Tensor
 from dyngs_plugins.gaussian_sets import GaussianSet, logit, nearest_distances, rotate_z_to
 from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.motion.bases_init import interpolate_tracks
+from dyngs_plugins.motion.static import StaticMotion
 from dyngs_plugins.priors.lifting import Tracks3D, background_points, lift_tracks
+from dyngs_plugins.priors.seed import cloud_points, random_points
 from dyngs_plugins.priors.views import ClipViews
 
 
@@ -26,9 +29,12 @@ class InitialiseConfig:
     num_dynamic: int = 40_000
     """Moving Gaussians, one per lifted track (fewer where the clip has fewer tracks)."""
     num_static: int = 100_000
-    """Background Gaussians, from unprojected depth."""
+    """Background Gaussians (fewer where the clip has fewer points)."""
+    static_points: Literal["auto", "depth", "points", "random"] = "auto"
+    """What background Gaussians start from. ``depth``: unprojected depth. ``points``: the layout's point cloud.
+    ``random``: anywhere in what the cameras see in common. ``auto``: the first of these that the clip has."""
     static_from: Literal["keyframes", "frames"] = "keyframes"
-    """Where background points come from. ``keyframes``: each key-frame in turn adds what the earlier ones' bounding box
+    """Where points from depth come from. ``keyframes``: each key-frame in turn adds what the earlier ones' bounding box
     does not cover (the reference). ``frames``: an equal share from every frame, which also covers what something hides
     in the first ones."""
     opacity: float = 0.7
@@ -85,6 +91,39 @@ def start_static(
     return max(float(spread.max()) / 2, 1e-6)
 
 
+def static_points(
+    config: InitialiseConfig, views: ClipViews, generator: torch.Generator
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+    """Points, normals (0 where unknown) and colours that background Gaussians start from.
+
+    Raises:
+        ValueError: the config asks for depth or points that the clip does not have.
+    """
+    kind, has_points = config.static_points, views.points is not None and len(views.points) > 0
+    if kind == "depth" or (kind == "auto" and views.priors.depth_files is not None):
+        source = views if config.static_from == "keyframes" else replace(views, keyframes=None)
+        found = background_points(source.cached_in(views.cache), config.num_static, generator)
+        if len(found[0]) > 0 or kind == "depth" or not has_points:
+            return found
+    if has_points and kind != "random":
+        points, colors = cloud_points(views, config.num_static, generator)
+    elif kind == "points":
+        raise ValueError(
+            "The static Gaussians were to start from the layout's point cloud, but this clip has none. Leave "
+            "--pipeline.model.initialise.static-points at 'auto', or add a COLMAP model or a point file to the clip."
+        )
+    else:
+        if kind == "auto":
+            warnings.warn(
+                f"The clip has neither depth nor a point cloud: the static Gaussians start from {config.num_static} "
+                "RANDOM points in what the cameras see in common, which costs quality. Add points (a COLMAP model) or "
+                "depth (`dyngs process`) to start from the scene's surfaces.",
+                stacklevel=2,
+            )
+        points, colors = random_points(views, config.num_static, generator)
+    return points, torch.zeros_like(points), colors
+
+
 def _fill(gaussians: GaussianSet, means, quats, sizes, colors, opacity: float, columns) -> None:
     n = means.shape[0]
     width = 1 if gaussians.isotropic else 3
@@ -109,12 +148,14 @@ def start_scene(
 ) -> tuple[Tracks3D | None, dict[str, float]]:
     """Fill both sets from a clip's priors. Returns the tracks of the dynamic rows (for a pre-fit) and set extents.
 
+    Where nothing moves and there are no tracks, the dynamic set stays empty.
+
     Raises:
-        ValueError: the clip lacks what a set starts from (tracks for the dynamic one, depth for the static one).
+        ValueError: the clip lacks what a set starts from (tracks for moving Gaussians; see :func:`static_points`).
     """
     generator = torch.Generator().manual_seed(config.seed)
     tracks, extents = None, {}
-    if dynamic is not None:
+    if dynamic is not None and not (views.tracks is None and isinstance(motion, StaticMotion)):
         if views.tracks is None:
             raise ValueError(
                 "This method starts its moving Gaussians from point tracks, but the clip has none. Make them with "
@@ -129,7 +170,6 @@ def start_scene(
         tracks = start_dynamic(dynamic, motion, tracks, config.opacity, generator)
         extents[dynamic.name] = 1.0
     if static is not None:
-        source = views if config.static_from == "keyframes" else replace(views, keyframes=None)
-        points, normals, colors = background_points(source, config.num_static, generator)
+        points, normals, colors = static_points(config, views, generator)
         extents[static.name] = start_static(static, points, normals, colors, config.opacity)
     return tracks, extents

@@ -16,9 +16,10 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.colors import get_color
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from dyngs_plugins import overlay, prefit
+from dyngs_plugins import observed, overlay, prefit
 from dyngs_plugins.cameras import PathClock
 from dyngs_plugins.density import DensityControl, DensityControlConfig
 from dyngs_plugins.evaluation import image_metrics
@@ -64,7 +65,7 @@ class DynamicModelConfig(ModelConfig):
     scale_decay: Decay = Decay(factor=0.1, steps=5000)
     """How the learning rate of the scales falls."""
     background_color: Literal["white", "black"] = "white"
-    """Behind everything while training."""
+    """Behind everything; a dataset whose images are composited over a colour of its own overrides it."""
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
     backend: str | None = None
     """Rasterizer backend; None: gsplat on CUDA, numba on the CPU."""
@@ -122,7 +123,10 @@ class DynamicModel(ExportedScene, SplatfactoModel):
         self.clock = PathClock([], self.config.default_time)
         self.step = 0
         self.crop_box: OrientedBox | None = None
-        self.background_color = get_color(self.config.background_color)
+        self.unfed_losses: dict[str, str] = {}
+        """Losses that the clip has no input for, and what it lacks."""
+        self.train_background = get_color(metadata.get("background") or self.config.background_color)
+        self.background_color = self.train_background  # the viewer may change this one
         self.scene_frame: Tensor | None = None
         """The dataparser's transform and scale ``[13]``, kept in checkpoints to notice when they change."""
         self._prefit_target: prefit.PrefitTarget | None = None
@@ -135,6 +139,9 @@ class DynamicModel(ExportedScene, SplatfactoModel):
         """Fill the scene from a clip's priors; called once, before training."""
         self.schedule = Schedule(self.config.stages(self.num_frames, batch_size))
         dynamic, static = self.scene.dynamic, self.scene.static
+        self.unfed_losses = observed.unfed_losses(self.config.losses, views)
+        if self.unfed_losses:
+            CONSOLE.log(observed.explain(self.unfed_losses))
         tracks, extents = start_scene(self.config.initialise, views, dynamic, static, self.scene.motion)
         for name, extent in extents.items():
             if name in self.density:
@@ -193,7 +200,7 @@ class DynamicModel(ExportedScene, SplatfactoModel):
         targets = self._targets(batch) if "targets" in needs else None
         if targets is None:
             needs.discard("targets")
-        background = get_color(self.config.background_color).to(self.device)
+        background = self.train_background.to(self.device)
         render = self.scene.render(
             views, mode="train", needs=needs, targets=targets, background=background, options=self._options()
         )
@@ -243,7 +250,7 @@ class DynamicModel(ExportedScene, SplatfactoModel):
         return [
             name
             for name, term in self.config.losses.items()
-            if term.active(step) and (stage.losses is None or name in stage.losses)
+            if term.active(step) and (stage.losses is None or name in stage.losses) and name not in self.unfed_losses
         ]
 
     def _dynamic_neighbours(self, every: int = 100, k: int = 8) -> Tensor:

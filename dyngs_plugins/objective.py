@@ -53,9 +53,9 @@ class LossContext:
 
     @cached_property
     def valid(self) -> Bool[Tensor, "b h w"] | None:
-        """Pixels that are surely moving or surely static; None where the clip has no masks."""
+        """Pixels that count: those surely moving or surely static; without masks all that are real, None for all."""
         dynamic = self.batch.get("dynamic")
-        return None if dynamic is None else dynamic != 0
+        return self.batch.get("valid") if dynamic is None else dynamic != 0
 
     @cached_property
     def neighbouring_positions(self) -> tuple[Tensor, Tensor, Tensor]:

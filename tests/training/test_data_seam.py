@@ -1,0 +1,319 @@
+"""What reaches a training: lazily, within a budget, composited and undistorted, from whatever a clip has."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.data.scene_box import SceneBox
+from PIL import Image
+
+from dataparsers.clip import Clip, Frame, clip_views, dataparser_outputs
+from dataparsers.dnerf import DynDNerfDataParserConfig
+from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
+from dyngs_plugins.dataset import DynamicDataset
+from dyngs_plugins.model import DynamicModel
+from dyngs_plugins.priors import views as views_module
+from dyngs_plugins.priors.cache import MemoryCache
+from dyngs_plugins.priors.normalise import IDENTITY
+from dyngs_plugins.priors.views import ClipViews, Priors
+from dyngs_plugins.sample.writers.dnerf import write_dnerf
+
+WIDTH, HEIGHT = 40, 30
+IMAGE_BYTES = WIDTH * HEIGHT * 3
+
+
+def outputs_of(files: list[Path], distortion=None, background=None, points=None, cameras=1) -> DataparserOutputs:
+    """A split of these images as a layout with nothing but cameras gives it."""
+    K = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40.0, HEIGHT / 2], [0, 0, 1]])
+    frames = []
+    for i, file in enumerate(files):
+        pose = torch.eye(4)
+        pose[0, 3] = 0.05 * i
+        frames.append(Frame(file, pose, K, i // cameras, i % cameras, distortion=distortion))
+    views = clip_views(frames, (WIDTH, HEIGHT), -(-len(files) // cameras), Priors(), background=background)
+    return dataparser_outputs(Clip(views, views, "all", points=points), IDENTITY, "train")
+
+
+def write_images(root: Path, count: int) -> list[Path]:
+    generator = np.random.default_rng(0)
+    files = [root / f"{i:03d}.png" for i in range(count)]
+    for file in files:
+        Image.fromarray(generator.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)).save(file)
+    return files
+
+
+class Parser:
+    """The dataparser of a split that is there already."""
+
+    includes_time = True
+
+    def __init__(self, outputs: DataparserOutputs):
+        self.outputs = outputs
+
+    def get_dataparser_outputs(self, split: str = "train") -> DataparserOutputs:
+        return self.outputs
+
+
+class ParserConfig:
+    def __init__(self, outputs: DataparserOutputs):
+        self.outputs, self.data = outputs, Path()
+
+    def setup(self) -> Parser:
+        return Parser(self.outputs)
+
+
+def manager_of(outputs: DataparserOutputs, **options) -> DynamicDataManager:
+    config = DynamicDataManagerConfig(dataparser=ParserConfig(outputs), **options)  # type: ignore[arg-type]
+    return DynamicDataManager(config)
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_clip_keeps_to_its_budget(tmp_path, monkeypatch):
+    """Sixty images with room for ten: memory stays within it, and what was just used is not decoded again."""
+    decoded = []
+    read = views_module.read_pixels
+    monkeypatch.setattr(views_module, "read_pixels", lambda path, size: decoded.append(path) or read(path, size))
+    budget = 10 * IMAGE_BYTES
+    data = manager_of(outputs_of(write_images(tmp_path, 60)), frames_per_batch=4, memory_gb=budget / 2**30)
+    assert decoded == []  # nothing is read before it is asked for
+    for step in range(30):
+        _, batch = data.next_train(step)
+        assert batch["image"].shape == (4, HEIGHT, WIDTH, 3)
+        assert data._cache.held <= budget
+        assert len(decoded) <= 4 * (step + 1)
+    data.next_eval_image(0)
+    assert data._cache.held <= budget
+    assert data._cache.held > budget // 2
+    assert len(decoded) > 60  # some were read again: there is no second copy anywhere
+    last = decoded[-1]
+    before = len(decoded)
+    index = data.eval_dataset.views.image_files.index(last)
+    assert data.eval_dataset[index]["image"].shape == (HEIGHT, WIDTH, 3)
+    assert len(decoded) == before
+
+
+def test_a_small_clip_is_decoded_once(tmp_path, monkeypatch):
+    decoded = []
+    read = views_module.read_pixels
+    monkeypatch.setattr(views_module, "read_pixels", lambda path, size: decoded.append(path) or read(path, size))
+    data = manager_of(outputs_of(write_images(tmp_path, 6)), frames_per_batch=4)
+    for step in range(12):
+        data.next_train(step)
+    for i in range(6):
+        data.views.image(i)  # the clip that a scene starts from, and the dataset, share one copy
+        assert data.train_dataset[i]["image"].dtype == torch.float32
+    assert len(decoded) == 6
+    assert data._cache.held == 6 * IMAGE_BYTES
+
+
+def test_batches_do_not_depend_on_the_budget(tmp_path):
+    files = write_images(tmp_path, 12)
+    large, none = (manager_of(outputs_of(files), frames_per_batch=3, memory_gb=gb) for gb in (1.0, 0.0))
+    for step in range(8):
+        (_, a), (_, b) = large.next_train(step), none.next_train(step)
+        assert torch.equal(a["view_index"], b["view_index"])
+        assert torch.equal(a["image"], b["image"])
+    assert none._cache.held == 0
+
+
+def test_evaluation_reads_one_image_at_a_time(tmp_path):
+    data = manager_of(outputs_of(write_images(tmp_path, 8)), memory_gb=2 * IMAGE_BYTES / 2**30)
+    loader = data.fixed_indices_eval_dataloader
+    assert len(loader) == 8
+    for index, (camera, batch) in enumerate(loader):
+        assert len(camera) == 1
+        assert batch["frame_index"] == index
+        assert data._cache.held <= 2 * IMAGE_BYTES
+    assert index == 7
+    assert len(data.cached_eval[2:5]) == 3
+
+
+def test_a_negative_budget_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="memory_gb is -1.0; expected a number of GiB"):
+        manager_of(outputs_of(write_images(tmp_path, 2)), memory_gb=-1.0)
+
+
+def test_copies_of_a_dataset_start_empty(tmp_path):
+    dataset = DynamicDataset(outputs_of(write_images(tmp_path, 2)), cache=MemoryCache(1 << 20).part("train"))
+    before = dataset[1]["image"]
+    other = copy.deepcopy(dataset)
+    assert other.views.cache.held == 0
+    assert torch.equal(other[1]["image"], before)
+
+
+def test_an_image_that_went_missing_or_bad_is_named(tmp_path):
+    files = write_images(tmp_path, 4)
+    data = manager_of(outputs_of(files))
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:60])
+    Image.new("RGB", (WIDTH + 1, HEIGHT)).save(files[2])
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(files[3])
+    with pytest.raises(FileNotFoundError, match="000.png: no such image"):
+        data.views.image(0)
+    with pytest.raises(ValueError, match="001.png: cannot be read as an image"):
+        data.views.image(1)
+    with pytest.raises(ValueError, match="002.png: 41x30 pixels; expected 40x30"):
+        data.views.image(2)
+    with pytest.raises(ValueError, match="003.png: .*mode I;16; expected 8 bits a channel"):
+        data.views.image(3)
+
+
+# Alpha ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def translucent(tmp_path) -> Path:
+    """Half transparent red, and one pixel each of every alpha."""
+    pixels = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    pixels[..., 0], pixels[..., 3] = 255, 128
+    pixels[2:18, 4:20, :3] = (10, 200, 90)
+    pixels[2:18, 4:20, 3] = np.arange(256).reshape(16, 16)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+@pytest.mark.parametrize(("background", "red"), [("white", (1.0, 0.5, 0.5)), ("black", (0.5, 0.0, 0.0))])
+def test_alpha_is_composited_the_same_for_every_method(translucent, background, red):
+    outputs = outputs_of([translucent], background=background)
+    data = manager_of(outputs)
+    ours = data.views.image(0)
+    torch.testing.assert_close(ours[0, 0], torch.tensor(red), atol=0.003, rtol=0)
+    batch = data.next_train(0)[1]["image"][0]
+    torch.testing.assert_close(batch, ours)
+    torch.testing.assert_close(data.train_dataset[0]["image"], ours)
+    host = InputDataset(outputs)
+    torch.testing.assert_close(host[0]["image"], ours)
+    in_bytes = host.get_image_uint8(0).float() / 255
+    assert float((in_bytes - ours).abs().max()) <= 1 / 255 + 1e-6
+
+
+def test_without_a_background_alpha_is_dropped(translucent):
+    views = ClipViews.from_dataparser_outputs(outputs_of([translucent]))
+    torch.testing.assert_close(views.image(0)[0, 0], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_opaque_images_with_alpha_are_kept_as_three_channels(tmp_path):
+    Image.fromarray(np.full((HEIGHT, WIDTH, 4), 255, np.uint8)).save(tmp_path / "a.png")
+    palette = Image.fromarray(np.full((HEIGHT, WIDTH, 3), 102, np.uint8)).convert("P")
+    palette.save(tmp_path / "b.png")
+    Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(tmp_path / "c.png")
+    views = ClipViews.from_dataparser_outputs(outputs_of([tmp_path / f"{n}.png" for n in "abc"]))
+    assert [tuple(views.pixels(i).shape) for i in range(3)] == [(HEIGHT, WIDTH, 3)] * 3
+    assert [int(views.pixels(i)[0, 0, 0]) for i in range(3)] == [255, 102, 7]
+
+
+def test_batches_mix_opaque_and_transparent_images(translucent):
+    opaque = write_images(translucent.parent, 1)
+    _, batch = manager_of(outputs_of([translucent, *opaque], background="white")).next_train(0)
+    assert batch["image"].shape == (2, HEIGHT, WIDTH, 3)
+
+
+# Lenses and cameras --------------------------------------------------------------------------------------------------
+
+
+def test_a_lens_is_taken_out_for_our_methods_and_left_to_the_host(tmp_path):
+    lens = torch.tensor([0.3, 0.0, 0.0, 0.0, 0.0, 0.0])
+    outputs = outputs_of(write_images(tmp_path, 3), distortion=lens)
+    data = manager_of(outputs, frames_per_batch=3)
+    cameras, batch = data.next_train(0)
+    assert cameras.distortion_params is None
+    assert data.eval_dataset.cameras.distortion_params is None
+    torch.testing.assert_close(outputs.cameras.distortion_params[0], lens)
+    # A pincushion pulls the corners out of the image: black, and of no weight.
+    assert not batch["valid"][:, 0, 0].any()
+    assert batch["valid"][:, HEIGHT // 2, WIDTH // 2].all()
+    assert float(batch["image"][:, 0, 0].abs().max()) == 0.0
+    _, evaluated = data.fixed_indices_eval_dataloader[0]
+    assert torch.equal(evaluated["valid"], data.views.valid(0))
+    torch.testing.assert_close(cameras.get_intrinsics_matrices()[0], data.views.K[0])
+    plain = manager_of(outputs_of(write_images(tmp_path, 3)), frames_per_batch=3).next_train(0)[1]
+    assert "valid" not in plain
+
+
+def test_cameras_that_are_no_pinholes_are_refused(tmp_path):
+    outputs = outputs_of(write_images(tmp_path, 2))
+    outputs.cameras.camera_type[:] = CameraType.FISHEYE.value
+    with pytest.raises(ValueError, match=r"types \[2\]; expected 1 \(perspective\)"):
+        DynamicDataset(outputs)
+
+
+def test_several_cameras_keep_their_indices_apart(tmp_path):
+    data = manager_of(outputs_of(write_images(tmp_path, 12), cameras=3), frames_per_batch=5)
+    mixed = False
+    for step in range(6):
+        _, batch = data.next_train(step)
+        view = batch["view_index"]
+        assert torch.equal(batch["frame_index"], view // 3)
+        assert torch.equal(batch["camera_index"], view % 3)
+        mixed |= len(batch["camera_index"].unique()) > 1
+    assert mixed
+
+
+def test_splits_of_other_dataparsers_get_their_time_steps_from_their_times(tmp_path):
+    files = write_images(tmp_path, 3)
+    cameras = Cameras(
+        camera_to_worlds=torch.eye(4)[None, :3].repeat(3, 1, 1), fx=40.0, fy=40.0, cx=20.0, cy=15.0,
+        width=WIDTH, height=HEIGHT, times=torch.tensor([[0.0], [0.5], [1.0]]),
+    )  # fmt: skip
+    box = SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3]))
+    views = ClipViews.from_dataparser_outputs(DataparserOutputs(files, cameras, scene_box=box))
+    assert views.frame_index.tolist() == [0, 1, 2]
+    assert views.num_frames == 3
+    still = replace(cameras, times=None)
+    views = ClipViews.from_dataparser_outputs(DataparserOutputs(files, still, scene_box=box))
+    assert views.frame_index.tolist() == [0, 1, 2]
+
+
+# Clips with less -----------------------------------------------------------------------------------------------------
+
+
+def quick(config) -> None:
+    config.pipeline.datamanager.frames_per_batch = 2
+
+
+def test_images_and_cameras_alone_train_from_random_points(train, tmp_path, capsys):
+    write_dnerf(tmp_path / "scene")
+
+    def change(config):
+        quick(config)
+        config.pipeline.datamanager.dataparser = DynDNerfDataParserConfig()
+
+    with pytest.warns(UserWarning, match="neither depth nor a point cloud: .* 300 RANDOM points"):
+        trainer = train(6, method="dyn-static-small", data=tmp_path / "scene", change=change)
+    model: DynamicModel = trainer.pipeline.model
+    assert set(model.unfed_losses) == {"mask", "depth", "depth_gradient"}
+    assert model._active_losses() == ["rgb", "scale_variance"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Losses that stay off" in said
+    assert "'mask' (no masks)" in said
+    assert len(model.scene.dynamic) == 0
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    background = trainer.pipeline.datamanager.train_dataset.metadata["background"]
+    assert float(model.train_background.mean()) == float(background == "white")
+    metrics = trainer.pipeline.get_average_eval_image_metrics()
+    assert metrics["psnr"] > 5
+
+
+def test_som_without_tracks_says_what_it_needs(train, tmp_path):
+    write_dnerf(tmp_path / "scene")
+
+    def change(config):
+        config.pipeline.datamanager.dataparser = DynDNerfDataParserConfig()
+
+    with pytest.raises(ValueError, match="starts its moving Gaussians from point tracks, but the clip has none"):
+        train(1, method="dyn-som-small", data=tmp_path / "scene", change=change)
+
+
+def test_losses_without_input_are_off_and_the_others_on(train):
+    model = train(1, change=quick).pipeline.model
+    assert model.unfed_losses == {}
