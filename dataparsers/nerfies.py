@@ -28,10 +28,12 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.checks import check_masks, common_image_size, image_files
 from dataparsers.clip import Clip, Frame, SeedPoints, clip_views
+from dataparsers.colmap_model import model_points, registered
 from dataparsers.nerfies_cameras import read_nerfies_camera
 from dataparsers.protocols import Protocol, pick_protocol
-from dataparsers.seed_points import colmap_points, npy_points
+from dataparsers.seed_points import npy_points
 from dyngs_plugins.priors.clip_files import read_json
+from dyngs_plugins.priors.colmap_files import find_model, read_model
 from dyngs_plugins.priors.normalise import SceneNormalisation
 from dyngs_plugins.priors.views import Priors
 
@@ -96,7 +98,7 @@ class NerfiesDataParser(ClipDataParser):
             frames = [capture_frame(root, images[i], size, factor, steps[i] - first, cameras[i]) for i in ids]
             return clip_views(frames, size, count, Priors(mask_files=_masks(root, factor, ids, size)))
 
-        points = seed_points(root)
+        points = seed_points(root, train_ids)
         stored = scene_json_frame(root, required=self.config.scene_json_frame)
         use_stored = self.config.scene_json_frame or points is None
         return Clip(
@@ -223,12 +225,16 @@ def pick_rate(root: Path, chosen: int | None, wanted: int) -> int:
     return nearest
 
 
-def seed_points(root: Path) -> SeedPoints | None:
-    """``points.npy``, or the points of a COLMAP model beside the images; both lie in the cameras' world."""
+def seed_points(root: Path, train_ids: Sequence[str]) -> SeedPoints | None:
+    """``points.npy``, or of a COLMAP model beside the images what training images see; both in the cameras' world."""
     if (root / "points.npy").is_file():
         return npy_points(root / "points.npy")
-    model = root / "colmap" / "sparse" / "0"
-    return colmap_points(model) if any(model.glob("points3D.*")) else None
+    folder = root / "colmap" / "sparse" / "0"
+    if find_model(folder) is None:
+        return None
+    model = read_model(folder)
+    known = registered(folder, model, [f"{name}.png" for name in train_ids])
+    return model_points(folder, model, list(known.values()))
 
 
 def scene_json_frame(root: Path, required: bool) -> SceneNormalisation | None:

@@ -106,7 +106,7 @@ class Neu3dDataParser(ClipDataParser):
         return Clip(
             train_views,
             rig_views(rig, test, poses, K),
-            _as_followed(protocol, rig, train, test),
+            as_followed(protocol, rig, train, test),
             points=points,
             stored_frame=None if clouds else frame_of_bounds(cameras, rig.size, rows),
             fps=rig.fps or 30.0,
@@ -177,7 +177,7 @@ def seeds_of_bounds(cameras: LlffCameras, rig: Rig, rows: Sequence[int]) -> Seed
     )
 
 
-def _as_followed(protocol: Protocol, rig: Rig, train: Sequence[str], test: Sequence[str]) -> Protocol:
+def as_followed(protocol: Protocol, rig: Rig, train: Sequence[str], test: Sequence[str]) -> Protocol:
     """The protocol with the cameras, frames and size that are really used."""
     out = [name for name in rig.names if name not in train and name not in test]
     without = f" without {', '.join(out)}" if out else ""

@@ -1,4 +1,4 @@
-"""Point clouds that layouts ship to start from: ``.npy``, PLY and COLMAP's, in the world of the files."""
+"""Point clouds that layouts ship to start from, ``.npy`` or PLY, and random ones for those that ship none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from dataparsers.clip import SeedPoints
-from dyngs_plugins.priors.colmap_files import read_points
 from dyngs_plugins.priors.files import existing, load_npy
 from dyngs_plugins.priors.ply_files import read_ply
 
@@ -36,16 +35,6 @@ def ply_points(path: Path) -> SeedPoints:
     """
     cloud = read_ply(path)
     return _checked(path, cloud.xyz, cloud.rgb)
-
-
-def colmap_points(folder: Path) -> SeedPoints:
-    """Points of a COLMAP model, text or binary.
-
-    Raises:
-        FileNotFoundError, ValueError: there are none, or the file is damaged.
-    """
-    cloud = read_points(folder)
-    return _checked(folder / "points3D", cloud.xyz, cloud.rgb)
 
 
 def require_in_sight(

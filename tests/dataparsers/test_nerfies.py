@@ -299,7 +299,8 @@ def test_a_real_capture():
     assert len(read_capture(REAL).ids) == 87
     images = {i.name: i for i in colmap.read_images_binary(str(REAL / "colmap/sparse/0/images.bin")).values()}
     points = colmap.read_points3D_binary(str(REAL / "colmap/sparse/0/points3D.bin"))
-    assert len(train.metadata["points3D_xyz"]) == len(points) == 1305
+    assert len(points) == 1305
+    assert 1200 < len(train.metadata["points3D_xyz"]) < 1305  # the others come from images that do not train
     for outputs in (train, test):
         views, errors = ClipViews.from_dataparser_outputs(outputs), []
         for i, path in enumerate(outputs.image_filenames):
