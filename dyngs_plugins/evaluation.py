@@ -16,6 +16,7 @@ from dyngs_plugins.losses.tracks import project
 from dyngs_plugins.metrics import tracks as track_metrics
 from dyngs_plugins.metrics.image import masked_psnr, masked_ssim, psnr, ssim
 from dyngs_plugins.metrics.lpips import lpips, masked_lpips
+from dyngs_plugins.priors.clip_files import Keypoints
 from dyngs_plugins.priors.views import ClipViews, GroundTruthTracks
 from dyngs_plugins.scene import RenderOptions, Scene, TargetCameras, Views
 
@@ -63,33 +64,84 @@ def predict_tracks(scene: Scene, truth: GroundTruthTracks, views: ClipViews, opt
 
     The rendered position is divided by the opacity at the pixel (the track channels are alpha-composited).
     """
-    device = scene.gaussian_sets()[0].raw["means"].device
     t = truth.points.shape[1]
     points = torch.zeros(truth.points.shape[0], t, 3)
     covered = torch.zeros(truth.points.shape[0], dtype=torch.bool)
-    times = torch.linspace(0, 1, t, device=device)[None]
-    identity = torch.eye(4, device=device).expand(1, t, 4, 4)
-    first = int(views.camera_index.min())
+    times = torch.linspace(0, 1, t)
     for frame in truth.query_frame.unique().tolist():
-        at = ((views.frame_index == frame) & (views.camera_index == first)).nonzero().flatten()
-        if at.numel() == 0:
+        view = _first_camera_at(views, frame)
+        if view is None:
             continue  # a held-out frame: nothing was queried there while training
         rows = (truth.query_frame == frame).nonzero().flatten()
-        view = Views(
-            camera_T_world=views.camera_T_world[at[:1]].to(device),
-            K=views.K[at[:1]].to(device),
-            time=times[0, frame : frame + 1],
-            width=views.width,
-            height=views.height,
-        )
-        render = scene.render(view, needs=("targets",), targets=TargetCameras(identity, times), options=options)
-        xy = truth.xy[rows, frame].round().long()
-        x, y = xy[:, 0].clamp(0, views.width - 1), xy[:, 1].clamp(0, views.height - 1)
-        alpha = render.alpha[0, y, x].cpu()
-        positions = render.channels["targets"][0, y, x].cpu().reshape(-1, t, 3)
-        points[rows] = positions / alpha[..., None].clamp_min(1e-6)
-        covered[rows] = alpha[:, 0] > 0.1
+        points[rows], covered[rows] = follow_pixels(scene, views, view, truth.xy[rows, frame], times, options)
     return PredictedTracks(points, covered)
+
+
+@torch.no_grad()
+def follow_pixels(
+    scene: Scene,
+    views: ClipViews,
+    view: int,
+    xy: Float[Tensor, "p 2"],
+    times: Float[Tensor, "t"],
+    options: RenderOptions,
+) -> tuple[Float[Tensor, "p t 3"], Bool[Tensor, "p"]]:
+    """Where what is seen at pixels (integer centres) of a view is at some times, and whether anything is rendered there.
+
+    Positions in the scene frame, composited like colours and divided by the opacity at the pixel.
+    """
+    device = scene.gaussian_sets()[0].raw["means"].device
+    seen_from = Views(
+        camera_T_world=views.camera_T_world[view : view + 1].to(device),
+        K=views.K[view : view + 1].to(device),
+        time=views.times[view : view + 1].to(device),
+        width=views.width,
+        height=views.height,
+    )
+    identity = torch.eye(4, device=device).expand(1, len(times), 4, 4)
+    targets = TargetCameras(identity, times[None].to(device))
+    render = scene.render(seen_from, needs=("targets",), targets=targets, options=options)
+    x, y = xy.round().long().unbind(-1)
+    x, y = x.clamp(0, views.width - 1), y.clamp(0, views.height - 1)
+    alpha = render.alpha[0, y, x].cpu()
+    positions = render.channels["targets"][0, y, x].cpu().reshape(-1, len(times), 3)
+    return positions / alpha[..., None].clamp_min(1e-6), alpha[:, 0] > 0.1
+
+
+def _first_camera_at(views: ClipViews, frame: int) -> int | None:
+    """The view of the first camera at a time step."""
+    first = int(views.camera_index.min())
+    found = ((views.frame_index == frame) & (views.camera_index == first)).nonzero().flatten()
+    return int(found[0]) if found.numel() else None
+
+
+def keypoint_scores(scene: Scene, keypoints: Keypoints, views: ClipViews, options: RenderOptions) -> dict[str, float]:
+    """PCK-T: marked points carried from each annotated frame to each other one (DyCheck's transfer).
+
+    A point is right within 5 % of the longer image side. One that lies where nothing is rendered is wrong.
+    """
+    known = [(k, _first_camera_at(views, int(frame))) for k, frame in enumerate(keypoints.frame_index)]
+    known = [(k, view) for k, view in known if view is not None]
+    found, truth, counted = [], [], []
+    times = views.times[torch.tensor([view for _, view in known], dtype=torch.long)]
+    for place, (k, view) in enumerate(known):
+        points, covered = follow_pixels(scene, views, view, keypoints.xy[k], times, options)
+        for other, (j, target) in enumerate(known):
+            if other == place:
+                continue
+            camera_T_world = views.camera_T_world[target]
+            camera = points[:, other] @ camera_T_world[:3, :3].T + camera_T_world[:3, 3]
+            pixels = project(camera, views.K[target].expand(len(camera), 3, 3)) - 0.5
+            found.append(torch.where(covered[:, None], pixels, torch.inf))
+            truth.append(keypoints.xy[j])
+            counted.append(keypoints.visible[k] & keypoints.visible[j])
+    if not counted or not bool(torch.cat(counted).any()):
+        return {}
+    pixels, targets, mask = torch.cat(found), torch.cat(truth), torch.cat(counted)
+    return {
+        "keypoints_pck_t_5percent": track_metrics.pck_t(pixels, targets, (views.width, views.height), mask),
+        "keypoints_transferred": float(mask.sum()),
+    }
 
 
 def track_scores(

@@ -11,7 +11,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
-from dyngs_plugins.evaluation import track_scores
+from dyngs_plugins.evaluation import keypoint_scores, track_scores
 from dyngs_plugins.metrics.image import mean_defined
 from dyngs_plugins.metrics.lpips import missing_message
 from dyngs_plugins.model import DynamicModel, DynamicModelConfig
@@ -124,6 +124,9 @@ class DynamicPipeline(VanillaPipeline):
         if truth is not None:
             scale = float(self.datamanager.eval_dataset.metadata.get("scene_scale", 1.0))
             metrics.update(track_scores(self.model.scene, truth, self.datamanager.views, scale, self.model._options()))
+        keypoints = self.datamanager.eval_dataset.metadata.get("keypoints")
+        if keypoints is not None:
+            metrics.update(keypoint_scores(self.model.scene, keypoints, self.datamanager.views, self.model._options()))
         if self.test_mode == "test":  # ns-eval: goes into its JSON (the training loggers take numbers only)
             metrics["protocol"] = self.protocol
             metrics["notes"] = missing_message() or "LPIPS: AlexNet"

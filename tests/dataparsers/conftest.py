@@ -9,20 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dyngs_plugins.sample.clip import SampleSettings, build_clip
-from dyngs_plugins.sample.som_writer import write_som
-
-FRAMES = 10
-
 sys.path.insert(0, str(Path(__file__).parent))  # for layout_checks, which the tests of all layouts share
-
-
-@pytest.fixture(scope="session")
-def rig(tmp_path_factory) -> Path:
-    """The clip as the project writes it; do not write there."""
-    out = tmp_path_factory.mktemp("rig")
-    write_som(build_clip(SampleSettings(frames=FRAMES, width=64, height=48, cameras=2, supersample=1)), out)
-    return out
 
 
 @pytest.fixture
