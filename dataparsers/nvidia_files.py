@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from dataparsers.checks import IMAGE_SUFFIXES, common_image_size, image_files, require_images
-from dataparsers.resized import reduced_size, resized
+from dataparsers.resized import reduced_size, resized, sister
 
 Pack = Literal["dynamicnerf", "nsff"]
 NSFF_HEIGHT = 288
@@ -195,7 +195,7 @@ def _target(pack: Pack, size: tuple[int, int], factor: int | None) -> tuple[int,
 
 def _of_size(pictures: list[Picture], folder: Path, size: tuple[int, int], level: int = 0) -> list[Picture]:
     """The pictures at another size, as copies in a sister of ``folder`` (of its parent, at level 1)."""
-    copies = resized([p.image for p in pictures], _sister(folder, size, level), size)
+    copies = resized([p.image for p in pictures], sister(folder, size, level), size)
     return [replace(picture, image=copy) for picture, copy in zip(pictures, copies, strict=True)]
 
 
@@ -212,14 +212,7 @@ def _masks(folder: Path, images: Sequence[Path], size: tuple[int, int], level: i
         )
     files = [by_stem[image.stem] for image in images]
     common_image_size(files)
-    return resized(files, _sister(folder, size, level), size, "mask")
-
-
-def _sister(folder: Path, size: tuple[int, int], level: int) -> Path:
-    suffix = f"_{size[0]}x{size[1]}"
-    if level == 0:
-        return folder.with_name(folder.name + suffix)
-    return folder.parent.with_name(folder.parent.name + suffix) / folder.name
+    return resized(files, sister(folder, size, level), size, "mask")
 
 
 # Names ----------------------------------------------------------------------------------------------------------------

@@ -62,6 +62,18 @@ def resized(
     return copies
 
 
+def sister(folder: Path, size: Size, level: int = 0) -> Path:
+    """Where copies of a folder's files at another size go: ``masks_32x24`` beside ``masks``.
+
+    Args:
+        level: which folder of the path gets another name, counted from the last: 1 is the parent.
+    """
+    suffix = f"_{size[0]}x{size[1]}"
+    if level == 0:
+        return folder.with_name(folder.name + suffix)
+    return sister(folder.parent, size, level - 1) / folder.name
+
+
 def _present(folder: Path, path: Path) -> Path | None:
     """The copy that somebody else made, whatever its suffix."""
     candidates = (folder / f"{path.stem}{suffix}" for suffix in (".png", ".PNG", ".jpg", ".JPG", ".jpeg"))
