@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nerfstudio.cameras.camera_paths import get_interpolated_camera_path
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
@@ -17,6 +18,7 @@ from PIL import Image
 
 from dataparsers.clip import Clip, Frame, clip_views, dataparser_outputs
 from dataparsers.dnerf import DynDNerfDataParserConfig
+from dyngs_plugins.cli.sample import sample
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.dataset import DynamicDataset
 from dyngs_plugins.model import DynamicModel
@@ -317,3 +319,31 @@ def test_som_without_tracks_says_what_it_needs(train, tmp_path):
 def test_losses_without_input_are_off_and_the_others_on(train):
     model = train(1, change=quick).pipeline.model
     assert model.unfed_losses == {}
+
+
+# Several cameras ------------------------------------------------------------------------------------------------------
+
+
+def test_interpolating_between_two_moving_cameras_tells_the_time(train, tmp_path):
+    """What `ns-render interpolate` does: it walks from pose to pose and drops the times."""
+    sample(tmp_path / "rig", frames=4, width=64, height=48, cameras=2, supersample=1)
+
+    def change(config):
+        quick(config)
+        config.pipeline.model.prefit_steps = 1
+
+    trainer = train(2, data=tmp_path / "rig", change=change)
+    model, cameras = trainer.pipeline.model, trainer.pipeline.datamanager.train_dataset.cameras
+    assert cameras.metadata["camera_index"].flatten().tolist() == [0] * 4 + [1] * 4
+    path = get_interpolated_camera_path(cameras, steps=3, order_poses=False)
+    assert path.times is None
+    times = [model.clock.time_of(pose) for pose in path.camera_to_worlds]
+    # Three poses a step: the first is a known pose, the last one is the next known pose.
+    for camera in (0, 1):
+        start = camera * 12
+        assert times[start] == pytest.approx(0.0, abs=0.01)
+        assert times[start + 8] == pytest.approx(1.0, abs=0.01)
+        assert times[start + 4] == pytest.approx(0.5, abs=0.02)
+        assert times[start : start + 9] == sorted(times[start : start + 9])
+    image = model.eval().get_outputs_for_camera(path[4:5])["rgb"]
+    assert image.shape == (48, 64, 3)
