@@ -92,6 +92,12 @@ NSFF = (
     ),
 )
 PROTOCOLS = DYNAMICNERF + NSFF
+_UNALIGNED = {
+    "disp": "relative disparity, shifted too",
+    "depth_anything": "relative disparity, shifted too",
+    "uni_depth": "depth in metres of its own",
+}
+"""What the packs call depth, and why it is none of these cameras."""
 HELD_OUT_CAMERA = 3
 """Of the multi-view protocol."""
 
@@ -102,7 +108,7 @@ class NvidiaDataParserConfig(ClipDataParserConfig):
 
     _target: type = field(default_factory=lambda: NvidiaDataParser)
     layout: Literal["auto", "dynamicnerf", "nsff"] = "auto"
-    """Which pack it is; auto looks for gt/ and mv_images/."""
+    """Which pack it is; auto looks for gt/ and mv_images/. An empty protocol is the first one of the pack."""
     downscale_factor: int | None = None
     """Train and test at 1/n. None: half size for dynamicnerf, height 288 for nsff; smaller images are left as they
     are. Reduced copies are made once, beside the originals."""
@@ -180,11 +186,11 @@ class NvidiaDataParser(ClipDataParser):
         name = self.config.depth_type
         if name is None:
             return Priors(mask_erosion=3)
-        if name in ("disp", "depth_anything"):
+        if name in _UNALIGNED:
             raise ValueError(
-                f"depth_type is {name!r}, which holds a network's relative disparity: its scale and shift differ from "
-                "image to image and from the cameras. Expected 1/z in the units of poses_bounds.npy. Align it to the "
-                "cameras first (`dyngs process` writes aligned_depth_anything/), or train without depth."
+                f"depth_type is {name!r}, which holds a network's {_UNALIGNED[name]}: its scale differs from image to "
+                "image and from the cameras. Expected 1/z in the units of poses_bounds.npy. Align it to the cameras "
+                "first (`dyngs process` writes aligned_depth_anything/), or train without depth."
             )
         folder = root / name
         if not folder.is_dir():

@@ -19,9 +19,11 @@ from layout_checks import (
     names,
     parse_all,
 )
+from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
 from dataparsers.dnerf import LAYOUT, PROTOCOLS, DynDNerfDataParserConfig, dyn_dnerf_data
+from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample.writers.dnerf import write_dnerf
 from dyngs_plugins.sample.writers.truth import Truth
 
@@ -120,6 +122,17 @@ def test_a_reduced_image_composites_like_the_average_of_the_full_one(scene):
     assert copy.shape == (24, 32, 4)
     np.testing.assert_array_equal(copy[..., :3], np.broadcast_to([255.0, 0, 0], (24, 32, 3)))
     np.testing.assert_array_equal(copy[..., 3], 64)
+
+
+@pytest.mark.parametrize(("protocol", "color"), [("4dgs", (1.0, 0.5, 0.5)), ("black-800", (0.5, 0.0, 0.0))])
+def test_alpha_is_composited_over_the_protocols_background(scene, protocol, color):
+    """Red at half alpha is (1, .5, .5) on white and (.5, 0, 0) on black, for our methods and for the host's."""
+    root, _ = scene
+    Image.new("RGBA", (64, 48), (255, 0, 0, 128)).save(root / "train" / "r_000.png")
+    outputs = parse_all(config(root, protocol=protocol))["train"]
+    expected = torch.tensor(color).expand(48, 64, 3)
+    torch.testing.assert_close(ClipViews.from_dataparser_outputs(outputs).image(0), expected, atol=0.003, rtol=0)
+    torch.testing.assert_close(InputDataset(outputs).get_image_float32(0), expected, atol=0.003, rtol=0)
 
 
 def test_reduced_copies_are_kept(scene):

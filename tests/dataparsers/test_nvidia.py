@@ -88,27 +88,26 @@ def test_every_protocol_opens(pack, protocol, normalise):
 
 
 @pytest.mark.parametrize(("protocol", "steps"), [("", (1, 12)), ("dynamicnerf", (0, 12)), ("yoon", (1, 11))])
-def test_dynamicnerf_pairs(written, protocol, steps):
+def test_dynamicnerf_pairs(pack, protocol, steps):
     """Train {(i, i)}, test {(0, t)}; they overlap in (0, 0), which the default leaves out."""
-    splits = parse_all(config(written["dynamicnerf"][0], protocol=protocol))
+    splits = parse_all(config(pack("dynamicnerf")[0], protocol=protocol))
     assert pairs(splits["train"]) == [(i, i) for i in range(12)]
     assert pairs(splits["test"]) == [(0, t) for t in range(*steps)]
     overlap = set(pairs(splits["train"])) & set(pairs(splits["test"]))
     assert overlap == ({(0, 0)} if protocol == "dynamicnerf" else set())
+    shares = "the image at time 0 IS training image 0" in splits["test"].metadata["protocol"]
+    assert shares == bool(overlap)
     torch.testing.assert_close(splits["train"].cameras.times.flatten(), torch.arange(12) / 11)
-    assert (
-        "IS training image 0"
-        in parse_all(config(written["dynamicnerf"][0], protocol="dynamicnerf"))["test"].metadata["protocol"]
-    )
 
 
-def test_nsff_pairs(written):
-    splits = parse_all(config(written["nsff"][0]))
+def test_nsff_pairs(pack):
+    root, _ = pack("nsff")
+    splits = parse_all(config(root))
     assert pairs(splits["train"]) == [(t % RIG, t) for t in range(FRAMES)]
     everything = {(c, t) for c in range(RIG) for t in range(FRAMES)}
     assert set(pairs(splits["test"])) == everything - set(pairs(splits["train"]))
     assert len(pairs(splits["test"])) == (RIG - 1) * FRAMES
-    multiview = parse_all(config(written["nsff"][0], protocol="multiview"))
+    multiview = parse_all(config(root, protocol="multiview"))
     assert set(pairs(multiview["test"])) == {(3, t) for t in range(FRAMES)}
     assert set(pairs(multiview["train"])) == {(c, t) for c, t in everything if c != 3}
 
@@ -150,11 +149,13 @@ def test_other_factors(pack, name):
 def test_relative_disparity_is_no_depth(pack):
     root, truth = pack("dynamicnerf")
     said = message(config(root, depth_type="disp"))
-    assert "depth_type is 'disp', which holds a network's relative disparity" in said
+    assert "depth_type is 'disp', which holds a network's relative disparity, shifted too" in said
     assert "Align it to the cameras first" in said
     splits = parse_all(config(root, depth_type="aligned_disp"))
     check_depth(splits["train"], truth)
     assert splits["test"].metadata["priors"].depth_files is None
+    said = message(config(root, depth_type="uni_depth"))
+    assert "'uni_depth', which holds a network's depth in metres of its own" in said
     assert "other: no such folder" in message(config(root, depth_type="other"), FileNotFoundError)
     (root / "aligned_disp" / "004.npy").unlink()
     said = message(config(root, depth_type="aligned_disp"), FileNotFoundError)
@@ -188,8 +189,8 @@ def test_without_priors_it_opens(pack):
         check_reprojection(splits["train"], truth)
 
 
-def test_moving_pixels_of_test_views(written):
-    root, truth = written["nsff"]
+def test_moving_pixels_of_test_views(pack):
+    root, truth = pack("nsff")
     check_masks(parse_all(config(root))["test"], truth, share=0.999)
 
 
@@ -219,7 +220,7 @@ def test_config_and_recognition(pack, tmp_path):
 
 
 @pytest.mark.parametrize("name", list(WRITERS))
-def test_upper_case_suffixes_and_unicode_paths(written, tmp_path, name):
+def test_upper_case_suffixes_and_unicode_paths(written, pack, tmp_path, name):
     root = tmp_path / "Bälle 球"
     shutil.copytree(written[name][0], root)
     for folder in ("images", "motion_masks"):
@@ -227,7 +228,7 @@ def test_upper_case_suffixes_and_unicode_paths(written, tmp_path, name):
             path.rename(path.with_suffix(".PNG"))
     extra = root / "gt" / "v000_t003.png" if name == "dynamicnerf" else root / "mv_images" / "00000" / "cam02.jpg"
     extra.rename(extra.with_suffix(extra.suffix.upper()))
-    found, expected = parse_all(config(root)), parse_all(config(written[name][0]))
+    found, expected = parse_all(config(root)), parse_all(config(pack(name)[0]))
     assert [p.stem for p in found["test"].image_filenames] == [p.stem for p in expected["test"].image_filenames]
     assert pairs(found["train"]) == pairs(expected["train"])
 
