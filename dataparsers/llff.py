@@ -1,115 +1,226 @@
-"""``llff-data``: images in time order with ``poses_bounds.npy``, and nothing else.
+"""``llff-data``: images with ``poses_bounds.npy``; the order of the names is the time.
 
-A leaf module: nerfstudio finds it while its own datamanagers are half imported, so it may import nothing of
-nerfstudio's but dataparsers, cameras and utilities.
+::
+
+    ROOT/images/                  full size; or images_{n}/ alone
+    ROOT/images_{n}/              reduced copies, made if they are not there
+    ROOT/poses_bounds.npy         one row per image in the order of the sorted names
+    ROOT/sparse/0/                the COLMAP model that it was made from: seed points; optional
+
+Pixel coordinates are nerfstudio's (centres at +0.5, principal point at half the size); nerf-pytorch's rays lie half a
+pixel up and left of them. A leaf module: it imports nothing of nerfstudio's but dataparsers, cameras and utilities.
+
+Source: Mildenhall et al., "Local Light Field Fusion" (2019); nerf-pytorch's loader.
 """
 
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
-from nerfstudio.utils.rich_utils import CONSOLE
-from PIL import Image
 
-from dataparsers.checks import common_image_size, image_files, require_images
-from dataparsers.clip import Clip, Frame, clip_views, dataparser_outputs, hold_out
+from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
+from dataparsers.checks import common_image_size, require_images
+from dataparsers.clip import Clip, Frame, SeedPoints, clip_views, hold_out, pick_split
+from dataparsers.colmap_model import model_points, registered
+from dataparsers.image_folders import reduced_images
+from dataparsers.llff_frame import faces_forward, llff_frame
+from dataparsers.protocols import Protocol, pick_protocol
+from dyngs_plugins.priors.colmap_files import find_model, read_model
 from dyngs_plugins.priors.lifting import unproject
 from dyngs_plugins.priors.llff_files import LlffCameras, read_poses_bounds
 from dyngs_plugins.priors.normalise import IDENTITY, SceneNormalisation, scene_normalisation
-from dyngs_plugins.priors.som_files import write_image
 from dyngs_plugins.priors.views import Priors
+
+_POSES = "given (COLMAP over the images of all splits)"
+
+PROTOCOLS = (
+    Protocol(
+        name="middle",
+        trains="all other images",
+        tests="every 8th image from half an interval in, never the clip's ends",
+        source="this project, for videos: a motion cannot be judged beyond the frames that it was fitted to",
+        poses=_POSES,
+    ),
+    Protocol(
+        name="llff",
+        trains="all other images",
+        tests="every 8th image from the first on",
+        source="NeRF (Mildenhall et al. 2020), code: llffhold 8; nerf-pytorch's configs",
+        resolution="1/8 for fern and the like (downscale_factor 8), 1/4 in the paper",
+        lpips="vgg",
+        poses=_POSES,
+    ),
+    Protocol(
+        name="all",
+        trains="all images",
+        tests="the training images: no novel views",
+        source="this project, for captures without an evaluation",
+        poses=_POSES,
+    ),
+    Protocol(
+        name="stereo",
+        trains="even rows: the left camera",
+        tests="odd rows: the right camera at the same times",
+        source="D2RF (Luo et al. 2024), DyBluRF (Sun et al. 2024): rows alternate left and right",
+        poses=_POSES,
+    ),
+)
 
 
 @dataclass
-class LlffDataParserConfig(DataParserConfig):
-    """A video as LLFF lays it out: ``images/`` and ``poses_bounds.npy``. The order of the names is the time."""
+class LlffDataParserConfig(ClipDataParserConfig):
+    """A video or capture as LLFF lays it out: ``images/`` and ``poses_bounds.npy``."""
 
     _target: type = field(default_factory=lambda: LlffDataParser)
-    data: Path = Path()
-    """The folder that holds images/ and poses_bounds.npy."""
     downscale_factor: int | None = None
     """Train on images at 1/n: those of images_n/, which is made if it is not there. None reads images/."""
+    images: str = "images"
+    """Folder of the full-size images."""
     eval_interval: int = 8
     """Hold out every n-th frame; 0 holds out none."""
     eval_offset: int | None = None
-    """First held-out frame. None starts half an interval in and never holds out the clip's ends; 0 is LLFF's rule."""
-    scene_normalisation: bool = True
-    """Turn up onto +z, centre on what the cameras look at and scale it to about one unit; False keeps the files'
-    frame."""
+    """First held-out frame. None starts half an interval in and never holds out the clip's ends (protocol middle), or
+    at 0 (protocol llff)."""
+    llff_frame: bool = False
+    """Take nerf-pytorch's scene frame instead of this package's: what the next four options say."""
+    bd_factor: float | None = 0.75
+    """In the LLFF frame: the nearest bound lies at 1 / this; None leaves the units."""
+    recenter: bool = True
+    """In the LLFF frame: the average camera at the origin."""
+    spherify: bool = False
+    """In the LLFF frame, for captures around an object: its centre at the origin, cameras at RMS distance 1."""
+    bounds_percentile: float = 0.0
+    """In the LLFF frame: which percentile of the near bounds counts as the nearest."""
+    load_points: bool = True
+    """Start from the points of sparse/0 where it is there."""
     fps: float | None = None
     """Frames per second of the video, if known."""
 
 
-@dataclass
-class LlffDataParser(DataParser):
-    """Reads a folder once and gives both splits the same scene frame."""
+class LlffDataParser(ClipDataParser):
+    """Reads a folder once and gives all splits the same scene frame."""
 
     config: LlffDataParserConfig
-    includes_time: bool = True
 
-    def __init__(self, config: LlffDataParserConfig):
-        super().__init__(config=config)
-        self._parsed: tuple[Clip, SceneNormalisation] | None = None
+    def read(self) -> Clip:
+        """All splits in the world of ``poses_bounds.npy``.
 
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
-        if self._parsed is None:
-            self._parsed = self._read()
-        return dataparser_outputs(*self._parsed, split)
-
-    def _read(self) -> tuple[Clip, SceneNormalisation]:
+        Raises:
+            FileNotFoundError, ValueError: with the file, what was expected, what was found and what to try.
+        """
         root, config = Path(self.config.data), self.config
-        full = require_images(root / "images", "llff-data reads images/ and poses_bounds.npy of the folder in --data.")
-        cameras = read_poses_bounds(root / "poses_bounds.npy", len(full))
-        images = reduced_images(root, full, int(config.downscale_factor or 1))
+        _check_frame_options(config)
+        full, images = self._images(root)
+        cameras = read_poses_bounds(root / "poses_bounds.npy", len(images))
         size = common_image_size(images)
         poses, K = torch.from_numpy(cameras.world_T_camera), torch.from_numpy(cameras.K(*size))
         frames = [Frame(image, poses[i], K[i], i) for i, image in enumerate(images)]
-        held, protocol = hold_out(len(frames), config.eval_interval, config.eval_offset)
-        train = clip_views([f for f in frames if f.frame not in held], size, len(frames), Priors())
-        evaluation = clip_views([f for f in frames if f.frame in held] or frames, size, len(frames), Priors())
-        if not config.scene_normalisation:
-            return Clip(train, evaluation, protocol, fps=config.fps), IDENTITY
-        kept = [i for i in range(len(frames)) if i not in held]
-        frame = frame_of_bounds(cameras, size, kept)
-        return Clip(train, evaluation, protocol, fps=config.fps), frame
-
-
-def reduced_images(root: Path, full: list[Path], factor: int) -> list[Path]:
-    """The images of ``images_{factor}/``; those that are missing are made by averaging areas, none is overwritten.
-
-    Raises:
-        ValueError, OSError: the factor makes no sense, the folder holds other images, or cannot be written.
-    """
-    if factor == 1:
-        return full
-    if factor < 1:
-        raise ValueError(f"downscale_factor is {factor}; expected a whole number of at least 1.")
-    folder = root / f"images_{factor}"
-    present = {path.stem: path for path in image_files(folder)} if folder.is_dir() else {}
-    unknown = sorted(set(present) - {path.stem for path in full})
-    if unknown:
-        raise ValueError(
-            f"{folder}: {len(unknown)} images have no counterpart in images/; the first is {unknown[0]!r}. Remove "
-            "them, or delete the folder to have it made anew."
+        train, test, frames, protocol = self._split(frames)
+        num_frames = max(frame.frame for frame in frames) + 1
+        of_row = {frame.image: i for i, frame in enumerate(frames)}
+        kept = [of_row[frame.image] for frame in train]
+        if config.llff_frame:
+            frame = llff_frame(cameras, config.bd_factor, config.recenter, config.spherify, config.bounds_percentile)
+        else:
+            frame = frame_of_bounds(cameras, size, kept) if config.scene_normalisation else IDENTITY
+        self._bounds = {frame.image: cameras.bounds[i] for i, frame in enumerate(frames)}
+        self._forward = self._faces_forward(cameras, frame, size)
+        return Clip(
+            clip_views(train, size, num_frames, Priors()),
+            clip_views(test, size, num_frames, Priors()),
+            protocol,
+            points=self._points(root, [path.name for path in full], cameras, kept),
+            stored_frame=frame,
+            fps=config.fps,
         )
-    missing = [path for path in full if path.stem not in present]
-    if missing:
-        CONSOLE.print(f"Making {len(missing)} images at 1/{factor} in {folder}")
-    for path in missing:
-        with Image.open(path) as image:
-            size = max(1, round(image.width / factor)), max(1, round(image.height / factor))
-            small = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BOX))
-        present[path.stem] = folder / f"{path.stem}.png"
-        try:
-            write_image(present[path.stem], small)
-        except OSError as error:
-            raise OSError(f"{folder}: cannot be written ({error}). Copy the clip to a folder of your own, or leave out "
-                          "--pipeline.datamanager.dataparser.downscale-factor.") from error  # fmt: skip
-    return [present[path.stem] for path in full]
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
+        """Adds to the metadata, all in scene units: ``bounds`` [n, 2] of the split's images, ``near`` and ``far`` of
+        the scene, and ``ndc_scale`` (2 fx / width, 2 fy / height) where rays may be taken to device coordinates."""
+        outputs = super()._generate_dataparser_outputs(split, **kwargs)
+        clip, frame = self.parsed()
+        views = pick_split(clip, split)
+        outputs.metadata["bounds"] = self._scaled_bounds(views.image_files, frame)
+        near_far = self._scaled_bounds(clip.train.image_files, frame)
+        if bool(((near_far > 0) & near_far.isfinite()).all()):
+            outputs.metadata["near"], outputs.metadata["far"] = 0.9 * float(near_far.min()), float(near_far.max())
+        if self._forward:
+            K, width, height = clip.train.K[0], clip.train.width, clip.train.height
+            outputs.metadata["ndc_scale"] = (2.0 * float(K[0, 0]) / width, 2.0 * float(K[1, 1]) / height)
+        return outputs
+
+    def _scaled_bounds(self, images: Sequence[Path], frame: SceneNormalisation) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self._bounds[path] for path in images])).float() / frame.scale
+
+    def _images(self, root: Path) -> tuple[list[Path], list[Path]]:
+        """Images by their full-size names, and those in use."""
+        factor, name = int(self.config.downscale_factor or 1), self.config.images
+        reduced = root / f"{name}_{factor}"
+        if factor > 1 and not (root / name).is_dir() and reduced.is_dir():
+            images = require_images(reduced)
+            return images, images
+        full = require_images(root / name, "llff-data reads images/ and poses_bounds.npy of the folder in --data.")
+        return full, reduced_images(full, reduced, factor)
+
+    def _split(self, frames: list[Frame]) -> tuple[list[Frame], list[Frame], list[Frame], str | Protocol]:
+        """Training and test frames, all frames (as stereo pairs where they are), and the protocol."""
+        config, protocol = self.config, pick_protocol(PROTOCOLS, self.config.protocol)
+        if protocol.name == "stereo":
+            if len(frames) % 2 or len(frames) < 2:
+                raise ValueError(f"protocol stereo takes rows in pairs of left and right, but {config.data} has "
+                                 f"{len(frames)} images. Expected an even number.")  # fmt: skip
+            frames = [replace(frame, frame=i // 2, camera=i % 2) for i, frame in enumerate(frames)]
+            return frames[::2], frames[1::2], frames, protocol
+        offset = 0 if protocol.name == "llff" and config.eval_offset is None else config.eval_offset
+        held, tests = hold_out(len(frames), 0 if protocol.name == "all" else config.eval_interval, offset)
+        train, test = [f for f in frames if f.frame not in held], [f for f in frames if f.frame in held]
+        # Without a name it is called what it always was, which scores of earlier runs have beside them.
+        named = replace(protocol, tests=tests) if config.protocol else tests
+        return train, test or frames, frames, named
+
+    def _faces_forward(self, cameras: LlffCameras, frame: SceneNormalisation, size: tuple[int, int]) -> bool:
+        config = self.config
+        if not config.llff_frame or config.spherify or not config.recenter or config.bd_factor is None:
+            return False
+        poses = frame.normalised_T_world.double().numpy() @ cameras.world_T_camera
+        poses[:, :3, 3] /= frame.scale
+        near = cameras.bounds[:, 0] / frame.scale
+        return faces_forward(poses @ np.diag([1.0, -1.0, -1.0, 1.0]), cameras.K(*size), size, near)
+
+    def _points(self, root: Path, names: list[str], cameras: LlffCameras, train: list[int]) -> SeedPoints | None:
+        """The points of ``sparse/0``, if it is the model that the cameras are from."""
+        folder = next((f for f in (root / "sparse" / "0", root / "sparse") if find_model(f)), None)
+        if folder is None or not self.config.load_points:
+            return None
+        model = read_model(folder)
+        images = registered(folder, model, names)
+        if len(images) < len(names):
+            warnings.warn(f"{folder}: its points are left out, because {len(names) - len(images)} of {len(names)} "
+                          "images are not in its model.", stacklevel=2)  # fmt: skip
+            return None
+        mine = cameras.world_T_camera[:, :3, 3]
+        theirs = np.stack([images[name].world_T_camera[:3, 3] for name in names])
+        extent = max(float(np.ptp(mine, axis=0).max()), 1e-6)
+        if np.abs(mine - theirs).max() > 0.02 * extent:
+            warnings.warn(
+                f"{folder}: its points are left out, because its cameras stand elsewhere than those of "
+                f"poses_bounds.npy (up to {np.abs(mine - theirs).max():.3g} apart). Make both from one model.",
+                stacklevel=2,
+            )
+            return None
+        return model_points(folder, model, [images[names[i]] for i in train])
+
+
+def _check_frame_options(config: LlffDataParserConfig) -> None:
+    if config.spherify and not config.llff_frame:
+        raise ValueError("spherify is on, but llff_frame is off; expected both: spherify is a part of that frame.")
+    if config.llff_frame and not config.scene_normalisation:
+        raise ValueError("llff_frame is on, but scene_normalisation is off, which keeps the files' frame. Choose one.")
 
 
 def frame_of_bounds(cameras: LlffCameras, size: tuple[int, int], views: list[int]) -> SceneNormalisation:
@@ -136,7 +247,38 @@ def frame_of_bounds(cameras: LlffCameras, size: tuple[int, int], views: list[int
     return scene_normalisation(torch.cat(points), torch.linalg.inv(poses))
 
 
+def _recognise(root: Path) -> str | None:
+    try:
+        others = (
+            "images_bokeh",
+            "inference_images",
+            "images_test",
+            "videos",
+            "cam00.mp4",
+            "mv_images",
+            "background_mask",
+        )
+        if not (root / "poses_bounds.npy").is_file() or any((root / name).exists() for name in others):
+            return None
+        if any(root.glob("hold=*")) or any(root.glob("*.mp4")):
+            return None
+        folders = [f.name for f in root.glob("images*") if f.is_dir()]
+    except OSError:
+        return None
+    return "poses_bounds.npy beside images/" if folders else None
+
+
+LAYOUT = Layout(
+    command="llff-data",
+    title="LLFF",
+    expects="images/ (or images_n/), poses_bounds.npy; sparse/0 if there is one",
+    get_it="the NeRF authors' LLFF archive, or LLFF's imgs2poses on your own images",
+    config=LlffDataParserConfig,
+    protocols=PROTOCOLS,
+    recognise=_recognise,
+)
+
 llff_data = DataParserSpecification(
     config=LlffDataParserConfig(),
-    description="Images in time order with LLFF's poses_bounds.npy; every 8th frame held out.",
+    description="Images in time order with LLFF's poses_bounds.npy; every 8th frame held out, or stereo pairs.",
 )
