@@ -15,7 +15,7 @@ from torch import Tensor
 from dyngs_plugins.losses.tracks import project
 from dyngs_plugins.metrics import tracks as track_metrics
 from dyngs_plugins.metrics.image import masked_psnr, masked_ssim, psnr, ssim
-from dyngs_plugins.metrics.lpips import lpips, masked_lpips
+from dyngs_plugins.metrics.lpips import Net, backbone, lpips, masked_lpips
 from dyngs_plugins.priors.clip_files import Keypoints
 from dyngs_plugins.priors.views import ClipViews, GroundTruthTracks
 from dyngs_plugins.scene import RenderOptions, Scene, TargetCameras, Views
@@ -26,25 +26,33 @@ def image_metrics(
     target: Float[Tensor, "h w 3"],
     dynamic: Bool[Tensor, "h w"] | None = None,
     covisible: Bool[Tensor, "h w"] | None = None,
+    valid: Bool[Tensor, "h w"] | None = None,
+    net: Net = "alex",
 ) -> dict[str, float]:
     """PSNR, SSIM and (where its weights are there) LPIPS of one image.
 
     On the full image; as ``*_dynamic`` on the moving pixels, where masks exist; as ``*_covisible`` on the pixels that
     training frames see, where the layout says which (DyCheck's mPSNR, mSSIM, mLPIPS).
+
+    Args:
+        valid: pixels that exist at all, if not all do: an undistorted image has none where its lens drew nothing.
+        net: the network of LPIPS.
     """
-    perceptual = min(target.shape[:2]) >= 31  # AlexNet's smallest input
-    scores: dict[str, float | Tensor | None] = {
-        "psnr": psnr(prediction, target),
-        "ssim": ssim(prediction, target),
-        "lpips": lpips(prediction, target) if perceptual else None,
-    }
+    perceptual = min(target.shape[:2]) >= backbone(net).smallest_side
+    scores: dict[str, float | Tensor | None]
+    if valid is None or bool(valid.all()):
+        scores = {"psnr": psnr(prediction, target), "ssim": ssim(prediction, target)}
+        scores["lpips"] = lpips(prediction, target, net) if perceptual else None
+    else:
+        scores = {"psnr": masked_psnr(prediction, target, valid), "ssim": masked_ssim(prediction, target, valid)}
+        scores["lpips"] = masked_lpips(prediction, target, valid, net) if perceptual else None
     for name, mask in (("dynamic", dynamic), ("covisible", covisible)):
         if mask is not None:
             scores[f"psnr_{name}"] = masked_psnr(prediction, target, mask)
             # DyCheck counts windows without a single counted pixel as 1, which drowns a small region in ones.
             everywhere = name == "covisible"
             scores[f"ssim_{name}"] = masked_ssim(prediction, target, mask, count_empty_windows=everywhere)
-            scores[f"lpips_{name}"] = masked_lpips(prediction, target, mask) if perceptual else None
+            scores[f"lpips_{name}"] = masked_lpips(prediction, target, mask, net) if perceptual else None
     return {name: float(value) for name, value in scores.items() if value is not None}
 
 

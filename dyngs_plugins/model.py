@@ -28,6 +28,7 @@ from dyngs_plugins.exposure.base import ExposureConfig, InstantExposureConfig
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.host_cameras import timed_paths, views_of
 from dyngs_plugins.initialise import InitialiseConfig, start_scene
+from dyngs_plugins.metrics.lpips import Net
 from dyngs_plugins.motion.base import MotionFieldConfig
 from dyngs_plugins.motion.static import StaticMotionConfig
 from dyngs_plugins.objective import LossContext, LossTerm, look_up
@@ -123,6 +124,8 @@ class DynamicModel(ExportedScene, SplatfactoModel):
         self.clock = PathClock([], self.config.default_time)
         self.step = 0
         self.crop_box: OrientedBox | None = None
+        self.lpips_net: Net = metadata.get("lpips_net") or "alex"
+        """The network of LPIPS that the dataset's protocol names."""
         self.unfed_losses: dict[str, str] = {}
         """Losses that the clip has no input for, and what it lacks."""
         self.train_background = get_color(metadata.get("background") or self.config.background_color)
@@ -321,12 +324,14 @@ class DynamicModel(ExportedScene, SplatfactoModel):
 
     def get_image_metrics_and_images(self, outputs, batch):
         image = batch["image"].to(self.device)
-        dynamic, covisible = batch.get("dynamic"), batch.get("covisible")
+        masks = {name: batch[name].to(self.device) for name in ("dynamic", "covisible", "valid") if name in batch}
         metrics = image_metrics(
             outputs["rgb"],
             image,
-            None if dynamic is None else dynamic.to(self.device) > 0,
-            None if covisible is None else covisible.to(self.device),
+            masks["dynamic"] > 0 if "dynamic" in masks else None,
+            masks.get("covisible"),
+            masks.get("valid"),
+            self.lpips_net,
         )
         return metrics, {
             "img": torch.cat([image, outputs["rgb"]], dim=1),

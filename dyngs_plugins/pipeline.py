@@ -13,7 +13,7 @@ from rich.progress import track
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.evaluation import keypoint_scores, track_scores
 from dyngs_plugins.metrics.image import mean_defined
-from dyngs_plugins.metrics.lpips import missing_message
+from dyngs_plugins.metrics.lpips import backbone, missing_message
 from dyngs_plugins.model import DynamicModel, DynamicModelConfig
 
 
@@ -129,7 +129,8 @@ class DynamicPipeline(VanillaPipeline):
             metrics.update(keypoint_scores(self.model.scene, keypoints, self.datamanager.views, self.model._options()))
         if self.test_mode == "test":  # ns-eval: goes into its JSON (the training loggers take numbers only)
             metrics["protocol"] = self.protocol
-            metrics["notes"] = missing_message() or "LPIPS: AlexNet"
+            net = self.model.lpips_net
+            metrics["notes"] = missing_message(net) or f"LPIPS: {backbone(net).title}"
             for name, value in metrics.items():
                 CONSOLE.print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
         return metrics

@@ -1,8 +1,9 @@
-"""LPIPS with an AlexNet backbone, full image and masked; only where its weights already lie on disk.
+"""LPIPS with an AlexNet or VGG16 backbone, full image and masked; only where its weights already lie on disk.
 
-LPIPS (Zhang et al. 2018) compares normalised activations of five AlexNet layers through learned per-channel weights.
-The latter come with torchmetrics. The AlexNet weights are a download that this package never makes on its own: without
-them the functions here return None and say once which file is missing and where it belongs.
+LPIPS (Zhang et al. 2018) compares normalised activations of five layers of a network through learned per-channel
+weights. The latter come with torchmetrics. The network's weights are a download that this package never makes on its
+own: without them the functions here return None and say once which file is missing and where it belongs. Numbers of
+two networks do not compare: AlexNet is what most papers on video report, VGG what some on static scenes do.
 """
 
 from __future__ import annotations
@@ -11,47 +12,114 @@ import functools
 import importlib.util
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-WEIGHTS_NAME = "alexnet-owt-7be5be79.pth"
-SMALLEST_SIDE = 31
-"""Pixels; below, AlexNet's second pooling has nothing to pool."""
+Net = Literal["alex", "vgg"]
 
-_CHANNELS = (64, 192, 384, 256, 256)
-_LAYERS_AFTER_RELU = (2, 5, 8, 10, 12)
-_CONVOLUTIONS = (0, 3, 6, 8, 10)
+
+@dataclass(frozen=True)
+class Backbone:
+    """The feature layers of a torchvision network, and which of them LPIPS compares."""
+
+    title: str
+    weights_name: str
+    """torchvision's file."""
+    builder: str
+    """What downloads it, in python."""
+    layers: tuple[tuple[int, ...] | str, ...]
+    """``(channels in, channels out, kernel, stride, padding)`` of a convolution, ``relu``, or ``pool``."""
+    compared: tuple[int, ...]
+    """How many layers lie before each compared activation."""
+    pool: tuple[int, int]
+    """Side and stride of the pooling."""
+    smallest_side: int
+    """Pixels; below, the last pooling has nothing to pool."""
+
+
+_VGG_CHANNELS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
+
+
+def _vgg_layers() -> tuple[tuple[int, ...] | str, ...]:
+    layers, inner = [], 3
+    for channels in _VGG_CHANNELS:  # 0 pools
+        layers += ["pool"] if channels == 0 else [(inner, channels, 3, 1, 1), "relu"]
+        inner = channels or inner
+    return tuple(layers)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "alex": Backbone(
+        title="AlexNet",
+        weights_name="alexnet-owt-7be5be79.pth",
+        builder="alexnet(weights='IMAGENET1K_V1')",
+        layers=(
+            (3, 64, 11, 4, 2), "relu", "pool",
+            (64, 192, 5, 1, 2), "relu", "pool",
+            (192, 384, 3, 1, 1), "relu",
+            (384, 256, 3, 1, 1), "relu",
+            (256, 256, 3, 1, 1), "relu",
+        ),
+        compared=(2, 5, 8, 10, 12),
+        pool=(3, 2),
+        smallest_side=31,
+    ),
+    "vgg": Backbone(
+        title="VGG16",
+        weights_name="vgg16-397923af.pth",
+        builder="vgg16(weights='IMAGENET1K_V1')",
+        layers=_vgg_layers(),
+        compared=(4, 9, 16, 23, 30),
+        pool=(2, 2),
+        smallest_side=16,
+    ),
+}  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
-def weights_path() -> Path:
-    """Where torch keeps (and torchvision would put) the AlexNet weights: ``<torch hub>/checkpoints/<file>``."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME
+def weights_path(net: Net = "alex") -> Path:
+    """Where torch keeps (and torchvision would put) a network's weights: ``<torch hub>/checkpoints/<file>``."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / backbone(net).weights_name
 
 
-def missing_message() -> str | None:
+def backbone(net: str) -> Backbone:
+    """The network of that name.
+
+    Raises:
+        ValueError: no such network.
+    """
+    if net not in BACKBONES:
+        raise ValueError(f"LPIPS was asked for with the network {net!r}; expected one of {', '.join(BACKBONES)}.")
+    return BACKBONES[net]
+
+
+def missing_message(net: Net = "alex") -> str | None:
     """Which file LPIPS lacks and where to put it, or None when it is there."""
-    path = weights_path()
+    path, network = weights_path(net), backbone(net)
     if path.is_file():
         return None
     return (
-        f"LPIPS is not reported: it needs torchvision's AlexNet weights, and {path} does not exist. "
-        f"Put {WEIGHTS_NAME} there (calling torchvision.models.alexnet(weights='IMAGENET1K_V1') once downloads it)."
+        f"LPIPS is not reported: it needs torchvision's {network.title} weights, and {path} does not exist. "
+        f"Put {path.name} there (calling torchvision.models.{network.builder} once downloads it)."
     )
 
 
-def lpips(prediction: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"]) -> Float[Tensor, ""] | None:
+def lpips(
+    prediction: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"], net: Net = "alex"
+) -> Float[Tensor, ""] | None:
     """LPIPS of two images in [0, 1]; 0 for equal ones. None where the weights are missing.
 
     Raises:
-        ValueError: if the shapes differ, or a side is shorter than 31 pixels.
+        ValueError: if the shapes differ, or a side is shorter than the network allows (31 pixels for AlexNet).
     """
-    _require_images(prediction, target)
-    network = _network_or_none(str(target.device))
+    _require_images(prediction, target, net)
+    network = _network_or_none(net, str(target.device))
     return None if network is None else _sum(layer.mean() for layer in network(prediction, target))
 
 
@@ -59,18 +127,19 @@ def masked_lpips(
     prediction: Float[Tensor, "h w 3"],
     target: Float[Tensor, "h w 3"],
     mask: Float[Tensor, "h w"] | Bool[Tensor, "h w"],
+    net: Net = "alex",
 ) -> Float[Tensor, ""] | None:
     """DyCheck's mLPIPS: the spatial LPIPS map of the two images times the mask, averaged over the mask.
 
     Returns NaN where the mask is empty, None where the weights are missing.
 
     Raises:
-        ValueError: if the shapes differ, or a side is shorter than 31 pixels.
+        ValueError: if the shapes differ, or a side is shorter than the network allows (31 pixels for AlexNet).
     """
-    _require_images(prediction, target)
+    _require_images(prediction, target, net)
     if mask.shape != target.shape[:2]:
         raise ValueError(f"the mask has shape {tuple(mask.shape)}, the images {tuple(target.shape)}: sizes must agree.")
-    network = _network_or_none(str(target.device))
+    network = _network_or_none(net, str(target.device))
     if network is None:
         return None
     weight = mask.to(torch.float32)
@@ -81,23 +150,24 @@ def masked_lpips(
     return (difference * weight).sum() / weight.sum()
 
 
-class AlexNetLpips(nn.Module):
+class LpipsNetwork(nn.Module):
     """The five per-layer LPIPS maps of a pair of images."""
 
-    def __init__(self, alexnet: dict[str, Tensor], linear: dict[str, Tensor]) -> None:
-        """Args: torchvision's AlexNet state dict, and LPIPS' learned 1x1 weights (``lin{k}.model.1.weight``)."""
+    def __init__(self, network: Backbone, weights: dict[str, Tensor], linear: dict[str, Tensor]) -> None:
+        """Args: the backbone, torchvision's state dict, and LPIPS' learned 1x1 weights (``lin{k}.model.1.weight``)."""
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
-        )  # fmt: skip
-        wanted = [f"{index}.{kind}" for index in _CONVOLUTIONS for kind in ("weight", "bias")]
-        self.features.load_state_dict({name: alexnet[f"features.{name}"] for name in wanted})
-        for k, channels in enumerate(_CHANNELS):
-            self.register_buffer(f"linear_{k}", linear[f"lin{k}.model.1.weight"].reshape(1, channels, 1, 1).clone())
+        self.compared = network.compared
+        layers: list[nn.Module] = []
+        for layer in network.layers:
+            if isinstance(layer, str):
+                layers.append(nn.ReLU() if layer == "relu" else nn.MaxPool2d(*network.pool))
+            else:
+                inner, outer, side, stride, padding = layer
+                layers.append(nn.Conv2d(inner, outer, side, stride=stride, padding=padding))
+        self.features = nn.Sequential(*layers)
+        self.features.load_state_dict({name: weights[f"features.{name}"] for name in self.features.state_dict()})
+        for k in range(len(self.compared)):
+            self.register_buffer(f"linear_{k}", linear[f"lin{k}.model.1.weight"].reshape(1, -1, 1, 1).clone())
         # The statistics LPIPS normalises by, for images in [-1, 1].
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
@@ -108,7 +178,7 @@ class AlexNetLpips(nn.Module):
         pair = torch.stack([prediction, target]).permute(0, 3, 1, 2).float()
         activations = (2 * pair - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
         maps, first = [], 0
-        for k, last in enumerate(_LAYERS_AFTER_RELU):
+        for k, last in enumerate(self.compared):
             activations = self.features[first:last](activations)
             first = last
             directions = activations / (activations.square().sum(1, keepdim=True) + 1e-8).sqrt()
@@ -117,18 +187,19 @@ class AlexNetLpips(nn.Module):
         return maps
 
 
-def _network_or_none(device: str) -> AlexNetLpips | None:
-    message = missing_message()
+def _network_or_none(net: Net, device: str) -> LpipsNetwork | None:
+    message = missing_message(net)
     if message is None:
-        return _load(str(weights_path()), device)
+        return _load(net, str(weights_path(net)), device)
     _say_once(message)
     return None
 
 
 @functools.lru_cache(maxsize=2)
-def _load(path: str, device: str) -> AlexNetLpips:
-    linear = _package_folder("torchmetrics") / "functional" / "image" / "lpips_models" / "alex.pth"
-    network = AlexNetLpips(
+def _load(net: Net, path: str, device: str) -> LpipsNetwork:
+    linear = _package_folder("torchmetrics") / "functional" / "image" / "lpips_models" / f"{net}.pth"
+    network = LpipsNetwork(
+        backbone(net),
         torch.load(path, map_location="cpu", weights_only=True),
         torch.load(linear, map_location="cpu", weights_only=True),
     )
@@ -152,14 +223,15 @@ def _sum(tensors: Iterable[Tensor]) -> Tensor:
     return functools.reduce(torch.add, tensors)
 
 
-def _require_images(prediction: Tensor, target: Tensor) -> None:
+def _require_images(prediction: Tensor, target: Tensor, net: Net) -> None:
     if prediction.shape != target.shape or target.ndim != 3 or target.shape[-1] != 3:
         raise ValueError(
             f"LPIPS compares two images [h, w, 3] of one shape, got {tuple(prediction.shape)} and "
             f"{tuple(target.shape)}."
         )
-    if min(target.shape[:2]) < SMALLEST_SIDE:
+    side = backbone(net).smallest_side
+    if min(target.shape[:2]) < side:
         raise ValueError(
-            f"LPIPS needs images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got "
+            f"LPIPS with {backbone(net).title} needs images of at least {side}x{side} pixels, got "
             f"{target.shape[1]}x{target.shape[0]}. Evaluate at a larger size."
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dyngs_plugins.metrics import lpips as lpips_module
-from dyngs_plugins.metrics.lpips import WEIGHTS_NAME, lpips, masked_lpips, missing_message
+from dyngs_plugins.metrics.lpips import BACKBONES, lpips, masked_lpips, missing_message, weights_path
 
 
 @pytest.fixture
@@ -23,17 +23,20 @@ def empty_hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub_with_random_weights(empty_hub):
-    """AlexNet's layout with random weights: enough to compare two implementations of the formula."""
+    """The networks' layouts with random weights: enough to compare two implementations of the formula."""
     torch.manual_seed(0)
-    sizes = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
-    state = {}
-    for index, (out, inner, side) in sizes.items():
-        state[f"features.{index}.weight"] = torch.randn(out, inner, side, side) / (inner * side * side) ** 0.5
-        state[f"features.{index}.bias"] = 0.1 * torch.randn(out)
+    states = {}
     empty_hub.mkdir(parents=True)
-    torch.save(state, empty_hub / WEIGHTS_NAME)
+    for net, network in BACKBONES.items():
+        states[net] = {}
+        for index, layer in enumerate(network.layers):
+            if isinstance(layer, tuple):
+                inner, out, side = layer[:3]
+                weight = torch.randn(out, inner, side, side) * (2 / (inner * side * side)) ** 0.5
+                states[net] |= {f"features.{index}.weight": weight, f"features.{index}.bias": 0.1 * torch.randn(out)}
+        torch.save(states[net], weights_path(net))
     lpips_module._load.cache_clear()
-    yield state
+    yield states
     lpips_module._load.cache_clear()
 
 
@@ -54,32 +57,33 @@ def test_missing_weights_are_named_once_and_nothing_is_downloaded(empty_hub, mon
         assert masked_lpips(*pair(), torch.ones(40, 52)) is None
     assert len(caplog.records) == 1
     message = caplog.records[0].getMessage()
-    assert str(empty_hub / WEIGHTS_NAME) in message
+    assert str(weights_path()) in message
     assert missing_message() == message
 
 
-def test_equals_torchmetrics_on_the_same_weights(hub_with_random_weights, monkeypatch):
+@pytest.mark.parametrize(("net", "builder"), [("alex", "alexnet"), ("vgg", "vgg16")])
+def test_equals_torchmetrics_on_the_same_weights(hub_with_random_weights, monkeypatch, net, builder):
     import torchvision.models as torchvision_models
     from torchmetrics.functional.image import lpips as reference
 
-    def alexnet_features(net: str, pretrained: bool = False):
-        features = torchvision_models.alexnet(weights=None).features
-        features.load_state_dict({key.removeprefix("features."): v for key, v in hub_with_random_weights.items()})
+    def same_features(name: str, pretrained: bool = False):
+        features = getattr(torchvision_models, builder)(weights=None).features
+        features.load_state_dict({key.removeprefix("features."): v for key, v in hub_with_random_weights[net].items()})
         return features
 
-    monkeypatch.setattr(reference, "_get_tv_model_features", alexnet_features)
+    monkeypatch.setattr(reference, "_get_tv_model_features", same_features)
     prediction, target = pair()
     batch = [2 * image.permute(2, 0, 1)[None] - 1 for image in (prediction, target)]
-    expected = reference._LPIPS(net="alex")(*batch)
-    value = lpips(prediction, target)
+    expected = reference._LPIPS(net=net)(*batch)
+    value = lpips(prediction, target, net)
     assert value is not None
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
     assert value > 0
 
     mask = torch.rand(40, 52, generator=torch.Generator().manual_seed(2)) > 0.5
     masked = [2 * (image * mask[..., None]).permute(2, 0, 1)[None] - 1 for image in (prediction, target)]
-    spatial = reference._LPIPS(net="alex", spatial=True)(*masked)[0, 0]
-    value = masked_lpips(prediction, target, mask)
+    spatial = reference._LPIPS(net=net, spatial=True)(*masked)[0, 0]
+    value = masked_lpips(prediction, target, mask, net)
     assert value is not None
     assert value.item() == pytest.approx((spatial[mask].sum() / mask.sum()).item(), rel=1e-5)
 
@@ -103,3 +107,13 @@ def test_bad_images_are_explained():
         lpips(torch.zeros(30, 40, 3), torch.zeros(30, 40, 3))
     with pytest.raises(ValueError, match="sizes must agree"):
         masked_lpips(torch.zeros(40, 40, 3), torch.zeros(40, 40, 3), torch.zeros(40, 41))
+    with pytest.raises(ValueError, match="VGG16 needs images of at least 16x16"):
+        lpips(torch.zeros(15, 40, 3), torch.zeros(15, 40, 3), "vgg")
+    with pytest.raises(ValueError, match="network 'squeeze'; expected one of alex, vgg"):
+        lpips(torch.zeros(40, 40, 3), torch.zeros(40, 40, 3), "squeeze")
+
+
+def test_each_network_names_its_own_file(empty_hub):
+    assert "AlexNet weights" in missing_message("alex")
+    assert "VGG16 weights" in missing_message("vgg")
+    assert str(empty_hub / "vgg16-397923af.pth") in missing_message("vgg")
