@@ -29,6 +29,7 @@ from dataparsers.clip import Clip, Frame, SeedPoints, clip_views, hold_out, pick
 from dataparsers.colmap_model import model_points, registered
 from dataparsers.image_folders import reduced_images
 from dataparsers.llff_frame import faces_forward, llff_frame
+from dataparsers.nvidia_files import recognise as is_nvidia_pack
 from dataparsers.protocols import Protocol, pick_protocol
 from dyngs_plugins.priors.colmap_files import find_model, read_model
 from dyngs_plugins.priors.lifting import unproject
@@ -255,12 +256,11 @@ def _recognise(root: Path) -> str | None:
             "images_test",
             "videos",
             "cam00.mp4",
-            "mv_images",
             "background_mask",
         )
         if not (root / "poses_bounds.npy").is_file() or any((root / name).exists() for name in others):
             return None
-        if any(root.glob("hold=*")) or any(root.glob("*.mp4")):
+        if any(root.glob("hold=*")) or any(root.glob("*.mp4")) or is_nvidia_pack(root):
             return None
         folders = [f.name for f in root.glob("images*") if f.is_dir()]
     except OSError:

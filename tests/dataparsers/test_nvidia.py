@@ -23,6 +23,7 @@ from layout_checks import (
 )
 from PIL import Image
 
+from dataparsers.llff import LAYOUT as LLFF
 from dataparsers.nvidia import LAYOUT, PROTOCOLS, NvidiaDataParserConfig
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample.writers.nvidia import write_dynamicnerf, write_nsff
@@ -210,7 +211,10 @@ def test_config_and_recognition(pack, tmp_path):
     assert LAYOUT.recognise(nsff) == "mv_images/ and poses_bounds.npy: NSFF's pack"
     shutil.rmtree(dynamic / "gt")
     assert LAYOUT.recognise(dynamic) is None  # as any LLFF folder with masks
+    assert LLFF.recognise(dynamic)
     (dynamic / "flow").mkdir()
+    assert LLFF.recognise(dynamic) is None
+    assert LLFF.recognise(nsff) is None
     assert (
         LAYOUT.recognise(dynamic)
         == "12 images, motion_masks/, disp/, flow/ and poses_bounds.npy: DynamicNeRF's data pack"
