@@ -3,7 +3,8 @@
 ::
 
     ROOT/rgb/{s}x/NAME.png, camera/NAME.json        images (alpha says which pixels count) and cameras
-    ROOT/splits/{train,val}.json                    frame_names, camera_ids, time_ids
+    ROOT/splits/{train,val}.json                    frame_names, camera_ids, time_ids; for HyperNeRF's captures, which
+                                                    DyCheck splits anew, {train_mono,train_intl,val_common}.json
     ROOT/scene.json, extra.json, points.npy         centre and scale; fps; points       (optional)
     ROOT/depth/{s}x/NAME.npy                        z-depth in the cameras' units, 0 = unknown
     ROOT/covisible/{s}x/val/NAME.png                pixels that enough training frames see
@@ -29,7 +30,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.checks import check_maps, check_masks, common_image_size, companions
 from dataparsers.clip import Clip, Frame, clip_views, hold_out
-from dataparsers.nerfies import capture_frame, capture_images, pick_rate, scene_json_frame
+from dataparsers.nerfies_files import capture_frame, capture_images, pick_rate, scene_json_frame
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.seed_points import npy_points
 from dataparsers.som_iphone import SplitFrames, read_keypoints, read_split
@@ -55,7 +56,30 @@ PROTOCOLS = (
         source="ours, for the captures with a single camera",
         resolution="2x (360x480)",
     ),
+    Protocol(
+        name="hypernerf-mono",
+        trains="train_mono.json: one camera of a HyperNeRF capture",
+        tests="val_common.json, shared with hypernerf-intl",
+        source=_SOURCE,
+        resolution="as extra.json says",
+        mask=COVISIBLE,
+    ),
+    Protocol(
+        name="hypernerf-intl",
+        trains="train_intl.json: cameras of a HyperNeRF capture in turn, which teleports",
+        tests="val_common.json, shared with hypernerf-mono",
+        source=_SOURCE,
+        resolution="as extra.json says",
+        mask=COVISIBLE,
+    ),
 )
+_SPLITS = {
+    "dycheck": ("train", "val"),
+    "held-out-frames": ("train", "val"),
+    "hypernerf-mono": ("train_mono", "val_common"),
+    "hypernerf-intl": ("train_intl", "val_common"),
+}
+"""Files in splits/ by protocol."""
 
 
 @dataclass
@@ -64,7 +88,8 @@ class DycheckDataParserConfig(ClipDataParserConfig):
 
     _target: type = field(default_factory=lambda: DycheckDataParser)
     downscale_factor: int | None = None
-    """Read the images of rgb/{n}x. None: 2x, as published, or the nearest that is there, with a warning."""
+    """Read the images of rgb/{n}x. None: the factor of extra.json (2x, as published), or the nearest that is there, with
+    a warning."""
     eval_interval: int = 8
     """Hold out every n-th frame where no camera validates."""
     scene_json_frame: bool = False
@@ -84,12 +109,15 @@ class DycheckDataParser(ClipDataParser):
         """
         root, config = Path(self.config.data), self.config
         protocol = pick_protocol(PROTOCOLS, config.protocol)
-        train, val = read_splits(root)
+        files = _SPLITS[protocol.name]
+        train, val = read_splits(root, *files)
         if protocol.name == "held-out-frames":
             val = SplitFrames((), (), ())
-        factor = pick_rate(root, config.downscale_factor, 2)
-        if factor != 2:
-            protocol = replace(protocol, resolution=f"{factor}x, where the protocol says 2x")
+        record = _record(root)
+        wanted = 2 if files[0] == "train" else int(record.get("factor") or 2)
+        factor = pick_rate(root, config.downscale_factor, wanted)
+        if factor != wanted:
+            protocol = replace(protocol, resolution=f"{factor}x, where the protocol says {wanted}x")
         names = train.names + val.names
         images = capture_images(root / "rgb" / f"{factor}x", names, "splits/")
         size = common_image_size(list(images.values()))
@@ -100,14 +128,11 @@ class DycheckDataParser(ClipDataParser):
             return [capture_frame(root, images[n], size, factor, t - first, camera) for n, t, camera in listed]
 
         train_frames, test_frames = frames(train), frames(val)
+        seen = _covisible(root / "covisible" / f"{factor}x" / files[1], test_frames, size) if test_frames else None
         if not test_frames:
             train_frames, test_frames, protocol = self._held_out(train_frames, protocol)
-        seen = _covisible(root, factor, test_frames, size)
         if seen is None:
             protocol = replace(protocol, mask=None)
-        elif protocol.mask is None:
-            protocol = replace(protocol, mask=COVISIBLE)
-        fps = _fps(root)
         points = npy_points(root / "points.npy") if (root / "points.npy").is_file() else None
         return Clip(
             train=clip_views(train_frames, size, count, _priors(root, factor, train_frames, size, required=True)),
@@ -118,7 +143,7 @@ class DycheckDataParser(ClipDataParser):
             protocol=protocol,
             points=points,
             stored_frame=scene_json_frame(root, required=True) if config.scene_json_frame else None,
-            fps=fps,
+            fps=record.get("fps"),
             extra={"keypoints": read_keypoints(root, train_frames, factor)},
         )  # fmt: skip
 
@@ -137,8 +162,8 @@ class DycheckDataParser(ClipDataParser):
         return [f for f in frames if f.frame not in chosen], [f for f in frames if f.frame in chosen], protocol
 
 
-def read_splits(root: Path) -> tuple[SplitFrames, SplitFrames]:
-    """``splits/train.json`` and ``splits/val.json``; the second is empty where there is no such file.
+def read_splits(root: Path, train_file: str = "train", val_file: str = "val") -> tuple[SplitFrames, SplitFrames]:
+    """Two of the files of ``splits/``; the second is empty where there is no ``val.json``.
 
     Raises:
         FileNotFoundError, ValueError: missing, lists of different length, names twice or in both splits, no training
@@ -146,15 +171,16 @@ def read_splits(root: Path) -> tuple[SplitFrames, SplitFrames]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder. Expected a DyCheck capture; pass its folder with --data.")
-    train = _checked_split(root, "train")
-    has_val = (root / "splits" / "val.json").is_file()
-    val = _checked_split(root, "val") if has_val else SplitFrames((), (), ())
+    train = _checked_split(root, train_file)
+    optional = val_file == "val" and not (root / "splits" / "val.json").is_file()
+    val = SplitFrames((), (), ()) if optional else _checked_split(root, val_file)
     if not train.names:
-        raise ValueError(f"{root / 'splits' / 'train.json'}: found 0 frames, expected at least one.")
+        raise ValueError(f"{root / 'splits' / f'{train_file}.json'}: found 0 frames, expected at least one.")
     shared = sorted(set(train.names) & set(val.names))
     if shared:
         raise ValueError(
-            f"{root / 'splits' / 'val.json'}: {len(shared)} frames are in train.json too; the first is {shared[0]!r}. "
+            f"{root / 'splits' / f'{val_file}.json'}: {len(shared)} frames are in {train_file}.json too; the first is "
+            f"{shared[0]!r}. "
             "Numbers on them would mean nothing. Remove them from one of the two."
         )
     return train, val
@@ -165,7 +191,10 @@ def _checked_split(root: Path, name: str) -> SplitFrames:
     expected = 'lists of one length: frame_names ("0_00012"), camera_ids and time_ids (whole numbers)'
     content = read_json(path, "split")
     names = content.get("frame_names")
-    if isinstance(names, list) and not all(isinstance(n, str) and n.split("_")[0].isdigit() for n in names):
+    derived = not content.get("camera_ids")  # then the camera is the number before the underscore
+    if isinstance(names, list) and not all(
+        isinstance(n, str) and n and (n.split("_")[0].isdigit() or not derived) for n in names
+    ):
         raise ValueError(
             f'{path}: frame_names are not all like "0_00012"; the first are {names[:3]}. Expected {expected}.'
         )
@@ -213,11 +242,8 @@ def _priors(root: Path, factor: int, frames: Sequence[Frame], size: tuple[int, i
     )
 
 
-def _covisible(root: Path, factor: int, frames: Sequence[Frame], size: tuple[int, int]) -> tuple[Path, ...] | None:
-    """The masks that published numbers are taken within; None, with a warning, where validation cameras lack them."""
-    folder = root / "covisible" / f"{factor}x" / "val"
-    if all(frame.camera == 0 for frame in frames):
-        return None
+def _covisible(folder: Path, frames: Sequence[Frame], size: tuple[int, int]) -> tuple[Path, ...] | None:
+    """The masks that published numbers are taken within; None, with a warning, where there are none."""
     if not folder.is_dir():
         warnings.warn(f"{folder}: no such folder. Validation counts all pixels, and its numbers do not compare with "
                       "published ones, which count co-visible pixels only.", stacklevel=2)  # fmt: skip
@@ -227,21 +253,25 @@ def _covisible(root: Path, factor: int, frames: Sequence[Frame], size: tuple[int
     return files
 
 
-def _fps(root: Path) -> float | None:
+def _record(root: Path) -> dict[str, Any]:
+    """``extra.json``: fps and factor."""
     path = root / "extra.json"
-    fps: Any = read_json(path, "capture record").get("fps") if path.is_file() else None
+    record = read_json(path, "capture record") if path.is_file() else {}
+    fps, factor = record.get("fps"), record.get("factor")
     if fps is not None and not (isinstance(fps, int | float) and 0 < fps < math.inf):
         raise ValueError(f"{path}: fps is {fps!r}; expected a positive number of frames per second, or none.")
-    return None if fps is None else float(fps)
+    if factor is not None and not (isinstance(factor, int) and factor > 0):
+        raise ValueError(f"{path}: factor is {factor!r}; expected a positive whole number, or none.")
+    return {"fps": None if fps is None else float(fps), "factor": factor}
 
 
 def _recognise(root: Path) -> str | None:
-    needed = (root / "splits" / "train.json").is_file(), (root / "camera").is_dir(), (root / "rgb").is_dir()
-    if not all(needed):
+    splits = [name for name in ("train", "train_mono", "train_intl") if (root / "splits" / f"{name}.json").is_file()]
+    if not (splits and (root / "camera").is_dir() and (root / "rgb").is_dir()):
         return None
     if any((root / name).is_dir() for name in ("flow3d_preprocessed", "segmentation", "tracks")):
         return None  # Shape of Motion's preprocessing, or Gaussian Marbles' repack
-    return "splits/train.json, camera/ and rgb/ without preprocessing"
+    return f"splits/{splits[0]}.json, camera/ and rgb/ without preprocessing"
 
 
 LAYOUT = Layout(

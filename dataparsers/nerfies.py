@@ -16,30 +16,26 @@ normalised twice. Sources: Park et al., "Nerfies" (2021) and "HyperNeRF" (2021);
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.checks import check_masks, common_image_size, image_files
-from dataparsers.clip import Clip, Frame, SeedPoints, clip_views
+from dataparsers.clip import Clip, SeedPoints, clip_views
 from dataparsers.colmap_model import model_points, registered
-from dataparsers.nerfies_cameras import read_nerfies_camera
+from dataparsers.nerfies_files import RATE_FLAG, capture_frame, capture_images, pick_rate, scene_json_frame
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.seed_points import npy_points
 from dyngs_plugins.priors.clip_files import read_json
 from dyngs_plugins.priors.colmap_files import find_model, read_model
-from dyngs_plugins.priors.normalise import SceneNormalisation
 from dyngs_plugins.priors.views import Priors
 
 _RIG = ("train_ids of dataset.json", "val_ids of dataset.json")
 _RULE = "with val_ids {} train and {} test; without them every 4th id trains"
-_FLAG = "--pipeline.datamanager.dataparser.downscale-factor"
 
 PROTOCOLS = (
     Protocol(
@@ -203,28 +199,6 @@ def time_steps(root: Path, ids: Sequence[str], protocol: str) -> tuple[dict[str,
     return steps, {i: int(content[i].get("camera_id") or 0) for i in ids}
 
 
-def pick_rate(root: Path, chosen: int | None, wanted: int) -> int:
-    """The folder ``rgb/{n}x`` to read: the chosen one, the protocol's, or with a warning the nearest that is there.
-
-    Raises:
-        FileNotFoundError: the chosen one is not there, or none is.
-    """
-    folders = root / "rgb"
-    names = [p.name for p in folders.iterdir() if p.is_dir()] if folders.is_dir() else []
-    present = sorted(int(name[:-1]) for name in names if name.endswith("x") and name[:-1].isdigit() and name != "0x")
-    rate = wanted if chosen is None else chosen
-    if rate in present:
-        return rate
-    found = ", ".join(f"{r}x" for r in present) or "none"
-    if chosen is not None or not present:
-        raise FileNotFoundError(f"{folders / f'{rate}x'}: no such folder. Expected the images at 1/{rate}; found "
-                                f"{found}. Pick one with {_FLAG}.")  # fmt: skip
-    nearest = min(present, key=lambda r: (max(r, wanted) / min(r, wanted), r))
-    warnings.warn(f"{folders}: there is no {wanted}x, which the protocol asks for; {nearest}x is read. Scores do not "
-                  f"compare with published ones. (Found {found}; pick with {_FLAG}.)", stacklevel=2)  # fmt: skip
-    return nearest
-
-
 def seed_points(root: Path, train_ids: Sequence[str]) -> SeedPoints | None:
     """``points.npy``, or of a COLMAP model beside the images what training images see; both in the cameras' world."""
     if (root / "points.npy").is_file():
@@ -237,52 +211,6 @@ def seed_points(root: Path, train_ids: Sequence[str]) -> SeedPoints | None:
     return model_points(folder, model, list(known.values()))
 
 
-def scene_json_frame(root: Path, required: bool) -> SceneNormalisation | None:
-    """The frame of ``scene.json``: (p - center) * scale. None where there is no such file and none is required.
-
-    Raises:
-        FileNotFoundError, ValueError: missing though required, or without a positive scale and a finite centre.
-    """
-    path = root / "scene.json"
-    if not path.is_file() and not required:
-        return None
-    content = read_json(path, "scene record (scale, center)")
-    try:
-        scale, center = float(content["scale"]), torch.tensor(content["center"], dtype=torch.float32).reshape(3)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: expected a number scale and a center of 3 numbers ({error!r}); found "
-                         f"{sorted(content)}.") from error  # fmt: skip
-    if not 0 < scale < float("inf") or not bool(torch.isfinite(center).all()):
-        raise ValueError(f"{path}: scale {scale} and center {center.tolist()} are not a positive number and a point.")
-    rigid = torch.eye(4)
-    rigid[:3, 3] = -center
-    return SceneNormalisation(1.0 / scale, rigid)
-
-
-def capture_images(folder: Path, names: Sequence[str], splits: str) -> dict[str, Path]:
-    """The image of each name, whatever its suffix.
-
-    Raises:
-        FileNotFoundError, ValueError: some are missing, or two have one name. ``splits`` says who names them.
-    """
-    present = {path.stem: path for path in image_files(folder)}
-    missing = [name for name in names if name not in present]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder / f'{missing[0]}.png'}: no such image; {len(missing)} of {len(names)} are missing. Expected one "
-            f"for every name of the splits in {splits}. Download the capture again, or remove these names."
-        )
-    return {name: present[name] for name in names}
-
-
-def capture_frame(root: Path, image: Path, size: tuple[int, int], factor: int, step: int, camera: int) -> Frame:
-    """An image of ``rgb/{factor}x`` with the camera of its name, lens included."""
-    path = root / "camera" / f"{image.stem}.json"
-    known = read_nerfies_camera(path)
-    K = known.reduced_K(path, image, size, factor)
-    return Frame(image, known.world_T_camera, K, step, camera, distortion=known.distortion)
-
-
 def _masks(root: Path, factor: int, ids: Sequence[str], size: tuple[int, int]) -> tuple[Path | None, ...] | None:
     """NeRF-DS's masks; its release calls them ``ID.png.png``."""
     if not (root / "mask").is_dir():
@@ -291,7 +219,7 @@ def _masks(root: Path, factor: int, ids: Sequence[str], size: tuple[int, int]) -
     folder = next((f for f in folders if f.is_dir() and image_files(f)), None)
     if folder is None:
         raise FileNotFoundError(f"{folders[0]}: no masks of the size in use. Expected one for every image in rgb/"
-                                f"{factor}x; resize them, remove mask/, or pick another size with {_FLAG}.")  # fmt: skip
+                                f"{factor}x; resize them, remove mask/, or pick another size with {RATE_FLAG}.")  # fmt: skip
     present = {path.name.lower().removesuffix(".png").removesuffix(".png"): path for path in image_files(folder)}
     files = tuple(present.get(i.lower()) for i in ids)
     missing = [i for i, file in zip(ids, files, strict=True) if file is None]
@@ -309,8 +237,8 @@ def _whole(value: Any) -> bool:
 def _recognise(root: Path) -> str | None:
     if not ((root / "dataset.json").is_file() and (root / "camera").is_dir() and (root / "rgb").is_dir()):
         return None
-    if (root / "splits" / "train.json").is_file() or (root / "flow3d_preprocessed").is_dir():
-        return None  # DyCheck's captures and what is made of them
+    if any((root / "splits").glob("train*.json")) or (root / "flow3d_preprocessed").is_dir():
+        return None  # DyCheck's captures, its splits of HyperNeRF's, and what is made of them
     return "dataset.json, camera/ and rgb/ without splits/"
 
 

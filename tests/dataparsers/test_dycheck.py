@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dataparsers.dycheck import LAYOUT, PROTOCOLS, DycheckDataParserConfig, read_splits
-from dataparsers.nerfies import scene_json_frame
+from dataparsers.nerfies_files import scene_json_frame
 from dyngs_plugins.priors.lifting import project
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample.writers.dycheck import ALPHA_COLUMNS, SCALE, UNSEEN, write_dycheck
@@ -44,7 +44,7 @@ def config(root: Path, **options) -> DycheckDataParserConfig:
 
 
 @pytest.mark.parametrize("kind", ["rig", "single"])
-@pytest.mark.parametrize("protocol", [p.name for p in PROTOCOLS])
+@pytest.mark.parametrize("protocol", ["dycheck", "held-out-frames"])
 @pytest.mark.parametrize("own_frame", [False, True])
 def test_every_protocol_holds(written, kind, protocol, own_frame):
     root, truth = written[kind]
@@ -78,6 +78,32 @@ def test_a_single_camera_holds_out_frames(written):
     assert "pixels: all" in splits["test"].metadata["protocol"]
     often = checks.parse_all(config(written["rig"][0], protocol="held-out-frames", eval_interval=3))
     assert checks.pairs(often["test"]) == [(0, 1), (0, 4), (0, 7)]
+
+
+@pytest.mark.parametrize("protocol", [p.name for p in PROTOCOLS if p.name.startswith("hypernerf")])
+def test_hypernerfs_captures_split_anew(written, tmp_path, protocol):
+    """Names as HyperNeRF has them; both protocols test the same frames within their own masks."""
+    root, truth = tmp_path / "vrig", written["rig"][1]
+    shutil.copytree(written["rig"][0], root)
+    moved = type(truth)(truth.scene, {root / path.relative_to(written["rig"][0]): s for path, s in truth.shots.items()})
+    content = {name: json.loads((root / "splits" / f"{name}.json").read_text()) for name in ("train", "val")}
+    for name, target in (("train", "train_mono"), ("train", "train_intl"), ("val", "val_common")):
+        (root / "splits" / f"{target}.json").write_text(json.dumps(content[name]))
+    assert LAYOUT.recognise(root) == "splits/train.json, camera/ and rgb/ without preprocessing"
+    for name in ("train", "val"):
+        (root / "splits" / f"{name}.json").unlink()
+    (root / "covisible" / "2x" / "val").rename(root / "covisible" / "2x" / "val_common")
+    splits = checks.parse_all(config(root, protocol=protocol))
+    for split in ("train", "test"):
+        checks.check_reprojection(splits[split], moved)
+    checks.check_times(splits)
+    checks.check_disjoint(splits)
+    assert splits["test"].metadata["priors"].load_covisible(0, (36, 48)).sum() == 36 * 24
+    assert LAYOUT.recognise(root) == "splits/train_mono.json, camera/ and rgb/ without preprocessing"
+    assert "train.json: no such split" in checks.message(config(root), FileNotFoundError)
+    edit(root / "extra.json", factor=1)
+    (root / "covisible" / "1x" / "val").rename(root / "covisible" / "1x" / "val_common")
+    assert config(root, protocol=protocol).setup().get_dataparser_outputs("test").image_filenames[0].parts[-2] == "1x"
 
 
 def test_intrinsics_at_2x_are_half(written):
@@ -174,7 +200,10 @@ CORRUPTIONS = {
     "lists differ": (lambda r: edit(r / TRAIN, time_ids=[1]), ValueError, "'frame_names' and 'time_ids' of one length"),
     "cameras differ": (lambda r: edit(r / TRAIN, camera_ids=[0]), ValueError, "10 frame_names and 1 camera_ids"),
     "times are floats": (lambda r: edit(r / TRAIN, time_ids=[0.5] * 10), ValueError, "more than whole numbers"),
-    "names are odd": (lambda r: edit(r / TRAIN, frame_names=["left"] * 10), ValueError, 'not all like "0_00012"'),
+    "names without camera": (
+        lambda r: edit(r / TRAIN, frame_names=[f"left{i}" for i in range(10)], camera_ids=None),
+        ValueError, 'not all like "0_00012"'),
+    "names are numbers": (lambda r: edit(r / TRAIN, frame_names=[7] * 10), ValueError, 'not all like "0_00012"'),
     "names twice": (lambda r: edit(r / TRAIN, frame_names=["0_00000"] * 10), ValueError, "listed more than once"),
     "no frames": (
         lambda r: edit(r / TRAIN, frame_names=[], time_ids=[], camera_ids=[]), ValueError, "found 0 frames"),
@@ -202,6 +231,7 @@ CORRUPTIONS = {
     "covisible missing": (lambda r: (r / VAL).unlink(), FileNotFoundError, "no such co-visibility mask; 1 of 10"),
     "covisible size": (lambda r: Image.new("L", (4, 4)).save(r / VAL), ValueError, "the mask is 4x4, expected 48x36"),
     "fps": (lambda r: edit(r / "extra.json", fps="30"), ValueError, "fps is '30'; expected a positive number"),
+    "factor": (lambda r: edit(r / "extra.json", factor=0), ValueError, "factor is 0; expected a positive whole number"),
     "keypoints": (
         lambda r: (r / "keypoint/2x/train/0_00000.json").write_text("[[1, 2]]"), ValueError, "as key-points"),
 }  # fmt: skip

@@ -20,10 +20,10 @@ from dataparsers.nerfies import (
     Capture,
     NerfiesDataParserConfig,
     read_capture,
-    scene_json_frame,
     split_ids,
 )
 from dataparsers.nerfies_cameras import read_nerfies_camera
+from dataparsers.nerfies_files import scene_json_frame
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample.writers.nerfies import ASPECT, CENTER, SCALE, write_nerfies
 
