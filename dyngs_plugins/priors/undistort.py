@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.clip_files import GroundTruthTracks, Keypoints
 from dyngs_plugins.priors.tracks import TrackObservations, TrackStore
 
@@ -49,9 +50,10 @@ class Lens:
         wanted, terms = self._plane(xy), self.terms.double()
         plane = wanted.clone()
         for _ in range(20):
-            bent, jacobian = _distort(plane, terms)
-            (a, b), (c, d) = jacobian
+            bent, ((a, b), (c, d)) = _distort(plane, terms)
             error, determinant = bent - wanted, a * d - b * c
+            if xy.numel() == 0 or float(error.abs().max()) < 1e-9:
+                break
             determinant = torch.where(determinant.abs() < 1e-9, torch.full_like(determinant, 1e-9), determinant)
             step = torch.stack([d * error[..., 0] - b * error[..., 1], a * error[..., 1] - c * error[..., 0]], dim=-1)
             plane = plane - step / determinant[..., None]
@@ -117,28 +119,43 @@ class UndistortedTracks(TrackStore):
         K: Float[Tensor, "v 3 3"],
         distortion: Float[Tensor, "v 6"],
         size: tuple[int, int],
+        cache: MemoryCache,
     ):
-        self.store = store
-        self._lenses = [Lens(*pair) for pair in zip(K, distortion, strict=True)]
+        self.store, self.K, self.distortion, self._cache = store, K, distortion, cache
         self._last = torch.tensor([size[1] - 1.0, size[0] - 1.0])
 
     def targets(self, query: int) -> Int[Tensor, "n"]:
         return self.store.targets(query)
 
     def query_points(self, query: int) -> Float[Tensor, "p 2"]:
-        # Those outside stay on the border: their observations are all unsure, and pixels are looked up by them.
-        return self._straight(query, self.store.query_points(query))[0].clamp_min(0).minimum(self._last)
+        return self._queries(query)[0]
 
     def observe(self, query: int, target: int, rows: Int[Tensor, "r"] | None = None) -> TrackObservations:
+        if rows is not None:  # a few rows of very many pairs: not worth their place in the cache
+            return self._observe(query, target, rows)
+        return self._cache.get(("tracks", query, target), lambda: self._observe(query, target, None))
+
+    def _observe(self, query: int, target: int, rows: Int[Tensor, "r"] | None) -> TrackObservations:
         seen = self.store.observe(query, target, rows)
-        points = self.store.query_points(query)
-        _, asked = self._straight(query, points if rows is None else points[rows])
         xy, shown = self._straight(target, seen.xy)
-        sure = asked & shown
+        _, asked = self._queries(query)
+        sure = shown & (asked if rows is None else asked[rows])
         return TrackObservations(xy, seen.visible & sure, seen.invisible & sure, seen.confidence * sure)
 
+    def _queries(self, query: int) -> tuple[Float[Tensor, "p 2"], Bool[Tensor, "p"]]:
+        """Query pixels, and whether the pinhole's image shows them.
+
+        Those outside stay on the border: their observations are all unsure, and rendered pixels are looked up by them.
+        """
+
+        def read() -> tuple[Tensor, Tensor]:
+            xy, shown = self._straight(query, self.store.query_points(query))
+            return xy.clamp_min(0).minimum(self._last), shown
+
+        return self._cache.get(("queries", query), read)
+
     def _straight(self, view: int, xy: Float[Tensor, "p 2"]) -> tuple[Float[Tensor, "p 2"], Bool[Tensor, "p"]]:
-        straight, found = self._lenses[view].straighten(xy)
+        straight, found = Lens(self.K[view], self.distortion[view]).straighten(xy)
         return straight, found & ((straight >= -0.5) & (straight <= self._last + 0.5)).all(dim=-1)
 
 

@@ -156,7 +156,7 @@ class ClipViews:
         store = self.priors.tracks
         if store is None or self.distortion is None:
             return store
-        return UndistortedTracks(store, self.K, self.distortion, (self.height, self.width))
+        return UndistortedTracks(store, self.K, self.distortion, (self.height, self.width), self.cache)
 
     @property
     def world_T_camera(self) -> Float[Tensor, "v 4 4"]:

@@ -7,6 +7,7 @@ that returns the truth it wrote. They find each other as a user's folder finds i
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from torchmetrics.image import lpip
 
 import dataparsers
 from dataparsers.base import Layout
+from dyngs_plugins.metrics.lpips import backbone
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample import writers
 
@@ -54,21 +56,31 @@ class Written:
     layout: Layout
 
 
+@pytest.fixture(scope="module")
+def scene_of(tmp_path_factory) -> Callable[[str], Path]:
+    """The folder that a writer wrote; each writes once."""
+
+    @functools.cache
+    def write(name: str) -> Path:
+        root = tmp_path_factory.mktemp(name) / "scene"
+        WRITERS[name](root)
+        return root
+
+    return write
+
+
 @pytest.fixture(scope="module", params=WRITERS)
-def written(request, tmp_path_factory) -> Written:
-    root = tmp_path_factory.mktemp(request.param) / "scene"
-    WRITERS[request.param](root)
+def written(request, scene_of) -> Written:
+    root = scene_of(request.param)
     claims = {name: layout.recognise(root) for name, layout in LAYOUTS.items()}
     names = [f"{name} ({why})" for name, why in claims.items() if why]
     assert len(names) == 1, f"{request.param}'s folder is claimed by {names or 'no layout'}"
     return Written(root, next(LAYOUTS[name] for name, why in claims.items() if why))
 
 
-def test_every_layout_has_a_writer(tmp_path):
-    covered = set()
-    for name, write in WRITERS.items():
-        write(tmp_path / name)
-        covered |= {command for command, layout in LAYOUTS.items() if layout.recognise(tmp_path / name)}
+def test_every_layout_has_a_writer(scene_of):
+    roots = [scene_of(name) for name in WRITERS]
+    covered = {command for command, layout in LAYOUTS.items() if any(layout.recognise(root) for root in roots)}
     assert covered == set(LAYOUTS)
 
 
@@ -94,7 +106,11 @@ def test_our_method_trains_is_evaluated_and_renders(written, train):
     assert all(torch.isfinite(p).all() for p in pipeline.model.parameters())
     assert len(pipeline.model.scene.static) > 0
     assert (len(pipeline.model.scene.dynamic) > 0) == everything
+    pipeline.test_mode = "test"  # as ns-eval builds it: names the protocol and the network of LPIPS beside the numbers
     metrics = pipeline.get_average_eval_image_metrics()
+    about = pipeline.datamanager.eval_dataset.metadata
+    assert metrics["protocol"] == about["protocol"]
+    assert backbone(about["lpips_net"]).title in metrics["notes"]
     assert metrics["images"] == len(pipeline.datamanager.eval_dataset)
     assert metrics["psnr"] > 5
     camera = pipeline.datamanager.eval_dataset.cameras[0:1]
