@@ -30,7 +30,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.checks import check_maps, common_image_size, companions, image_files, image_size
 from dataparsers.clip import Clip, Frame, clip_views
-from dataparsers.nerfies import capture_frame, capture_images, scene_json_frame
+from dataparsers.nerfies_files import capture_frame, capture_images, scene_json_frame
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.resized import reduced_size, resized
 from dataparsers.resized_maps import label_images, reduced_depths
