@@ -25,8 +25,8 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.checks import check_masks, common_image_size, image_files
-from dataparsers.clip import Clip, SeedPoints, clip_views
-from dataparsers.colmap_model import model_points, registered
+from dataparsers.clip import Clip, Frame, SeedPoints, clip_views
+from dataparsers.colmap_model import model_points, posed_images, registered
 from dataparsers.nerfies_files import RATE_FLAG, capture_frame, capture_images, pick_rate, scene_json_frame
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.seed_points import npy_points
@@ -36,6 +36,9 @@ from dyngs_plugins.priors.views import Priors
 
 _RIG = ("train_ids of dataset.json", "val_ids of dataset.json")
 _RULE = "with val_ids {} train and {} test; without them every 4th id trains"
+
+COLMAP = Path("colmap", "sparse", "0")
+"""Where the model lies that the capture's cameras were made from."""
 
 PROTOCOLS = (
     Protocol(
@@ -64,6 +67,9 @@ class NerfiesDataParserConfig(ClipDataParserConfig):
     _target: type = field(default_factory=lambda: NerfiesDataParser)
     downscale_factor: int | None = None
     """Read the images of rgb/{n}x. None: the protocol's, or the nearest that is there, with a warning."""
+    colmap_cameras: bool = False
+    """Take the cameras from the COLMAP model in colmap/sparse/0 instead of camera/*.json, which say the same but for
+    what the JSON lost: some exports set pixel_aspect_ratio to 1 where COLMAP found fy to be another than fx."""
     scene_json_frame: bool = False
     """Use the frame of scene.json, (p - center) * scale, which Deformable and Gaussian-Flow train in, in place of one
     that is upright and about one unit large. (4DGS trains in the files' frame: --scene-normalisation False.)"""
@@ -92,6 +98,8 @@ class NerfiesDataParser(ClipDataParser):
 
         def views(ids: Sequence[str]):
             frames = [capture_frame(root, images[i], size, factor, steps[i] - first, cameras[i]) for i in ids]
+            if self.config.colmap_cameras:
+                frames = with_colmap_cameras(root / COLMAP, frames, size)
             return clip_views(frames, size, count, Priors(mask_files=_masks(root, factor, ids, size)))
 
         points = seed_points(root, train_ids)
@@ -199,11 +207,30 @@ def time_steps(root: Path, ids: Sequence[str], protocol: str) -> tuple[dict[str,
     return steps, {i: int(content[i].get("camera_id") or 0) for i in ids}
 
 
+def with_colmap_cameras(folder: Path, frames: Sequence[Frame], size: tuple[int, int]) -> list[Frame]:
+    """The frames with the cameras that a COLMAP model has for them, which must be those of the JSON files.
+
+    Raises:
+        FileNotFoundError, ValueError: no model, one that lacks images, or one in another world.
+    """
+    posed = posed_images(folder, read_model(folder, points=False), [frame.image.name for frame in frames], size)
+    for frame, camera in zip(frames, posed, strict=True):
+        if (frame.world_T_camera - camera.world_T_camera).abs().max() > 1e-3 * (1 + frame.world_T_camera.abs().max()):
+            raise ValueError(
+                f"{folder}: the pose of {frame.image.name} is another one than in camera/{frame.name}.json. Expected "
+                "one world for both: points.npy lies in that of the JSON files. Leave colmap_cameras out."
+            )
+    return [
+        replace(frame, world_T_camera=camera.world_T_camera.float(), K=camera.K.float(), distortion=camera.distortion)
+        for frame, camera in zip(frames, posed, strict=True)
+    ]
+
+
 def seed_points(root: Path, train_ids: Sequence[str]) -> SeedPoints | None:
     """``points.npy``, or of a COLMAP model beside the images what training images see; both in the cameras' world."""
     if (root / "points.npy").is_file():
         return npy_points(root / "points.npy")
-    folder = root / "colmap" / "sparse" / "0"
+    folder = root / COLMAP
     if find_model(folder) is None:
         return None
     model = read_model(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import struct
 import time
 from pathlib import Path
 
@@ -91,6 +92,20 @@ def test_a_killed_extraction_goes_on_where_it_was(film, tmp_path):
     frames = extract_frames(film, folder, 1)
     assert [bar(path) for path in frames.images.values()] == list(range(COUNT))
     assert all((folder / name).stat().st_mtime_ns == stamp for name, stamp in before.items())
+
+
+def test_telephones_films_are_turned_upright(film, tmp_path):
+    """The header says: turn by a quarter clockwise to show."""
+    content = bytearray(film.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # version 0: nine numbers of 32 bits, here (x, y) -> (-y, x)
+    assert content[matrix : matrix + 4] == struct.pack(">i", 1 << 16)
+    content[matrix : matrix + 20] = struct.pack(">5i", 0, 1 << 16, 0, -(1 << 16), 0)
+    film.write_bytes(content)
+    frames = extract_frames(film, tmp_path / "out", 1)
+    assert frames.full_size == (32, 96)
+    for step, path in frames.images.items():
+        upright = np.rot90(pictures()[step], -1)
+        assert np.abs(np.asarray(Image.open(path), float) - upright).mean() < 8
 
 
 def test_mistakes_are_explained(film, tmp_path):
