@@ -147,7 +147,9 @@ class LlffDataParser(ClipDataParser):
         clip, frame = self.parsed()
         views = pick_split(clip, split)
         outputs.metadata["bounds"] = self._scaled_bounds(views.image_files, frame)
-        near_far = self._scaled_bounds(clip.train.image_files, frame)
+        # The LLFF frame is made from all rows, as published; ours is from those that train.
+        rows = tuple(self._bounds) if self.config.llff_frame else clip.train.image_files
+        near_far = self._scaled_bounds(rows, frame)
         if bool(((near_far > 0) & near_far.isfinite()).all()):
             outputs.metadata["near"], outputs.metadata["far"] = 0.9 * float(near_far.min()), float(near_far.max())
         if self._forward:
