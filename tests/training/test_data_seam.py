@@ -17,6 +17,7 @@ from nerfstudio.data.scene_box import SceneBox
 from PIL import Image
 
 from dataparsers.clip import Clip, Frame, clip_views, dataparser_outputs
+from dataparsers.colmap_time import ColmapTimeDataParserConfig
 from dataparsers.dnerf import DynDNerfDataParserConfig
 from dyngs_plugins.cli.sample import sample
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
@@ -26,6 +27,9 @@ from dyngs_plugins.priors import views as views_module
 from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.normalise import IDENTITY
 from dyngs_plugins.priors.views import ClipViews, Priors
+from dyngs_plugins.sample.cameras import Camera
+from dyngs_plugins.sample.shots import take_shot
+from dyngs_plugins.sample.writers.colmap import write_colmap_time
 from dyngs_plugins.sample.writers.dnerf import write_dnerf
 
 WIDTH, HEIGHT = 40, 30
@@ -240,6 +244,36 @@ def test_a_lens_is_taken_out_for_our_methods_and_left_to_the_host(tmp_path):
     torch.testing.assert_close(cameras.get_intrinsics_matrices()[0], data.views.K[0])
     plain = manager_of(outputs_of(write_images(tmp_path, 3)), frames_per_batch=3).next_train(0)[1]
     assert "valid" not in plain
+
+
+def test_a_capture_with_a_lens_becomes_what_a_pinhole_sees(tmp_path):
+    """From the files of a layout to the batch: compared with ray-casts of the same cameras without their lens."""
+    truth = write_colmap_time(tmp_path / "clip", width=96, height=72, frames=3, lens=True)
+    outputs = ColmapTimeDataParserConfig(data=tmp_path / "clip").setup().get_dataparser_outputs("train")
+    assert outputs.cameras.distortion_params is not None
+    dataset = DynamicDataset(outputs)
+    for i, path in enumerate(dataset.image_filenames):
+        shot = truth.shot(path)
+        pinhole = Camera(shot.camera.width, shot.camera.height, shot.camera.K, shot.camera.world_T_camera)
+        expected = torch.from_numpy(take_shot(truth.scene, pinhole, shot.time).image).float() / 255
+        data = dataset[i]
+        assert data["valid"].float().mean() > 0.9
+        assert corner_shift(data["image"], expected) < 0.1
+        assert corner_shift(torch.from_numpy(shot.image).float() / 255, expected) > 0.2
+
+
+def corner_shift(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """By how many pixels an image is displaced in any of its corners, by least squares on the gradient."""
+    y, x = torch.meshgrid(*(torch.arange(n) for n in found.shape[:2]), indexing="ij")
+    gray, off, worst = expected.mean(-1), (found - expected).mean(-1), 0.0
+    slopes = torch.stack([gray[1:-1, 2:] - gray[1:-1, :-2], gray[2:, 1:-1] - gray[:-2, 1:-1]], dim=-1) / 2
+    for right in (False, True):
+        for low in (False, True):
+            corner = ((x > x.max() * 0.7) if right else (x < x.max() * 0.3)) & (x > 2) & (x < x.max() - 2)
+            corner = corner & ((y > y.max() * 0.7) if low else (y < y.max() * 0.3)) & (y > 2) & (y < y.max() - 2)
+            rows, values = slopes[corner[1:-1, 1:-1]], off[corner]
+            worst = max(worst, float(torch.linalg.lstsq(rows, values[:, None]).solution.abs().max()))
+    return worst
 
 
 def test_cameras_that_are_no_pinholes_are_refused(tmp_path):
