@@ -14,40 +14,38 @@ from dyngs_plugins.priors.clip_files import Keypoints, read_ground_truth_tracks
 QUERIES = (0, 5)
 
 
-def mark_true_points(capture: Path, rig: Path, count: int = 12) -> float:
+def mark_true_points(capture: Path, rig: Path) -> tuple[int, float]:
     """Replaces the key-points by moving surface points that both frames see, in pixels of 2x.
 
     Returns:
-        PCK-T of who says that nothing moves in the image.
+        How many, and the PCK-T of who says that nothing moves in the image.
     """
     truth = read_ground_truth_tracks(rig / "eval" / "tracks.npz")
     seen = truth.moving & truth.visible[:, QUERIES[0]] & truth.visible[:, QUERIES[1]]
-    rows = seen.nonzero().flatten()[:count]
-    assert len(rows) == count
+    apart = (truth.xy[:, QUERIES[1]] - truth.xy[:, QUERIES[0]]).norm(dim=-1)
+    rows = seen.nonzero().flatten()
     for step in QUERIES:
         marks = [[x / 2, y / 2, 1.0] for x, y in truth.xy[rows, step].tolist()]
         (capture / f"keypoint/2x/train/0_{step:05d}.json").write_text(json.dumps(marks))
-    apart = (truth.xy[rows, QUERIES[1]] - truth.xy[rows, QUERIES[0]]).norm(dim=-1)
-    return float((apart < 0.05 * 64).float().mean())
+    return len(rows), float((apart[rows] < 0.05 * 64).float().mean())
 
 
 def test_an_iphone_capture_trains_and_its_keypoints_are_scored(iphone_capture, rig, train):
-    still = mark_true_points(iphone_capture, rig)
+    count, still = mark_true_points(iphone_capture, rig)
 
     def change(config):
-        config.pipeline.model.prefit_steps = 40
+        config.pipeline.model.prefit_steps = 100
         config.pipeline.datamanager.frames_per_batch = 4
         config.pipeline.datamanager.dataparser = SomDataParserConfig(camera_type="original", mask_erosion=3)
 
-    trainer = train(60, data=iphone_capture, change=change)
+    trainer = train(300, data=iphone_capture, change=change)
     pipeline = trainer.pipeline
     pipeline.test_mode = "test"
     scores = pipeline.get_average_eval_image_metrics()
     assert scores["protocol"].startswith("validation cameras of DyCheck (5 views at 1x")
-    assert scores["keypoints_transferred"] == 24.0, "twelve points, there and back"
+    assert scores["keypoints_transferred"] == 2 * count > 20, "there and back"
     # 5 % of the longer side are 3.2 pixels here.
-    assert still < 0.3
-    assert scores["keypoints_pck_t_5percent"] > 0.6
+    assert scores["keypoints_pck_t_5percent"] > max(0.7, still + 0.2)
     assert scores["psnr_covisible"] > 12.0
 
 
