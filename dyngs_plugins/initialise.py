@@ -139,6 +139,19 @@ def _fill(gaussians: GaussianSet, means, quats, sizes, colors, opacity: float, c
     )
 
 
+def _starts_moving(views: ClipViews, motion: MotionField) -> bool:
+    """Whether the dynamic set is started from tracks; where nothing moves it may stay empty."""
+    if isinstance(motion, StaticMotion):
+        priors = views.priors
+        return views.tracks is not None and priors.depth_files is not None and priors.mask_files is not None
+    if views.tracks is None:
+        raise ValueError(
+            "This method starts its moving Gaussians from point tracks, but the clip has none. Make them with "
+            "`dyngs process CLIP --out CLIP_WITH_PRIORS`, or train `dyn-static`."
+        )
+    return True
+
+
 def start_scene(
     config: InitialiseConfig,
     views: ClipViews,
@@ -148,27 +161,25 @@ def start_scene(
 ) -> tuple[Tracks3D | None, dict[str, float]]:
     """Fill both sets from a clip's priors. Returns the tracks of the dynamic rows (for a pre-fit) and set extents.
 
-    Where nothing moves and there are no tracks, the dynamic set stays empty.
+    Where nothing moves and no tracks can be lifted, the dynamic set stays empty.
 
     Raises:
         ValueError: the clip lacks what a set starts from (tracks for moving Gaussians; see :func:`static_points`).
     """
     generator = torch.Generator().manual_seed(config.seed)
     tracks, extents = None, {}
-    if dynamic is not None and not (views.tracks is None and isinstance(motion, StaticMotion)):
-        if views.tracks is None:
-            raise ValueError(
-                "This method starts its moving Gaussians from point tracks, but the clip has none. Make them with "
-                "`dyngs process CLIP --out CLIP_WITH_PRIORS`, or train `dyn-static`."
-            )
+    if dynamic is not None and _starts_moving(views, motion):
         tracks = lift_tracks(views, config.num_dynamic, generator)
-        if tracks.points.shape[0] == 0:
+        if tracks.points.shape[0] > 0:
+            tracks = start_dynamic(dynamic, motion, tracks, config.opacity, generator)
+            extents[dynamic.name] = 1.0
+        elif isinstance(motion, StaticMotion):
+            tracks = None
+        else:
             raise ValueError(
                 f"Of the clip's tracks none could be lifted to 3-D: found 0 that lie on a moving mask with known depth "
                 f"in {len(views)} frames. Check the masks (white = moving) and the depth at the moving pixels."
             )
-        tracks = start_dynamic(dynamic, motion, tracks, config.opacity, generator)
-        extents[dynamic.name] = 1.0
     if static is not None:
         points, normals, colors = static_points(config, views, generator)
         extents[static.name] = start_static(static, points, normals, colors, config.opacity)

@@ -245,8 +245,10 @@ def _from_keyframes(views: ClipViews, num: int, generator: torch.Generator) -> l
 
 
 def _static_pixels(views: ClipViews, index: int) -> Bool[Tensor, "h w"]:
-    known = views.depth(index) > 0
-    return known if views.priors.mask_files is None else known & (views.dynamic(index) == -1)
+    known, priors = views.depth(index) > 0, views.priors
+    if priors.mask_files is not None:
+        return known & (views.dynamic(index) == -1)
+    return known if priors.valid_files is None else known & views.valid(index)
 
 
 def _covered_box(views: ClipViews, index: int, points: Float[Tensor, "n 3"]) -> Bool[Tensor, "h w"]:

@@ -15,12 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.clip_files import GroundTruthTracks
 from dyngs_plugins.priors.lifting import Tracks3D, background_points, foreground_points, lift_tracks
 from dyngs_plugins.priors.views import ClipViews
 
 MIN_POINTS = 100
 """Fewer points than this say nothing about the size of a scene: a mask's stray pixels would blow it up."""
+
+PASSING_BYTES = 256 << 20
+"""Memory for images and depths while a clip is normalised."""
 
 T = TypeVar("T")
 
@@ -93,6 +97,7 @@ def normalise_clip(views: ClipViews, num_tracks: int, seed: int) -> SceneNormali
     generator = torch.Generator().manual_seed(seed)
     step = max(1, views.num_frames // 10)
     attempts = []
+    views = views.cached_in(MemoryCache(PASSING_BYTES))  # the loader keeps the views, but nobody looks again
     if views.tracks is not None and views.priors.depth_files is not None and views.priors.mask_files is not None:
         tracks = lift_tracks(views, num_tracks, generator, step)
         attempts.append(("visible tracks on the moving mask", tracks.points[tracks.visible]))

@@ -193,3 +193,10 @@ def test_identity_changes_nothing():
     cameras = random_cameras(3)
     torch.testing.assert_close(IDENTITY.cameras(cameras), cameras)
     assert SceneNormalisation(2.0, torch.eye(4)).points(torch.ones(1, 3)).tolist() == [[0.5, 0.5, 0.5]]
+
+
+def test_normalising_leaves_nothing_in_memory(sliding_square):
+    scene, root = sliding_square
+    views = scene.views(root)
+    normalise_clip(views, 200, seed=0)
+    assert views.cache.held == 0

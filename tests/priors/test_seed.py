@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.initialise import InitialiseConfig, start_scene, static_points
@@ -161,3 +163,30 @@ def test_where_nothing_moves_the_dynamic_set_may_stay_empty(bare):
     moving = MotionBasesConfig(num_bases=2).setup(num_frames=bare.num_frames)
     with pytest.raises(ValueError, match="from point tracks, but the clip has none"):
         start_scene(InitialiseConfig(), views, GaussianSet("dynamic", moving.columns()), static, moving)
+
+
+def test_where_nothing_moves_tracks_that_cannot_be_lifted_are_no_error(clip):
+    motion = StaticMotionConfig().setup(num_frames=clip.num_frames)
+    for priors in (
+        replace(clip.priors, depth_files=None),
+        replace(clip.priors, mask_files=None),
+        replace(clip.priors, mask_files=(None,) * len(clip)),
+    ):
+        dynamic, static = GaussianSet("dynamic"), GaussianSet("static")
+        views = replace(clip, priors=priors, points=torch.rand(30, 3))
+        tracks, _ = start_scene(InitialiseConfig(num_static=50), views, dynamic, static, motion)
+        assert tracks is None
+        assert len(dynamic) == 0
+        assert len(static) > 0
+    moving = MotionBasesConfig(num_bases=2).setup(num_frames=clip.num_frames)
+    with pytest.raises(ValueError, match="none could be lifted to 3-D: found 0 that lie on a moving mask"):
+        start_scene(InitialiseConfig(), views, GaussianSet("dynamic", moving.columns()), static, moving)
+
+
+def test_pixels_that_do_not_count_start_nothing(clip, tmp_path):
+    """Without masks, alpha alone says which pixels are real."""
+    Image.fromarray(np.zeros((clip.height, clip.width, 4), np.uint8)).save(tmp_path / "hidden.png")
+    files = (tmp_path / "hidden.png",) * len(clip)
+    hidden = replace(clip, priors=replace(clip.priors, mask_files=None, valid_files=files), points=torch.rand(30, 3))
+    with pytest.warns(UserWarning, match="no static pixel of known depth"):
+        assert len(static_points(InitialiseConfig(num_static=40), hidden, generator())[0]) == 30
