@@ -14,21 +14,19 @@ Source: Mildenhall et al., "Local Light Field Fusion" (2019); nerf-pytorch's loa
 """
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
+from dataparsers.base import Layout
+from dataparsers.bounded import BoundedDataParser, BoundedDataParserConfig
 from dataparsers.checks import common_image_size, require_images
-from dataparsers.clip import Clip, Frame, SeedPoints, clip_views, hold_out, pick_split
+from dataparsers.clip import Clip, Frame, SeedPoints, clip_views, hold_out
 from dataparsers.colmap_model import model_points, registered
 from dataparsers.image_folders import reduced_images
-from dataparsers.llff_frame import faces_forward, llff_frame
 from dataparsers.nvidia_files import recognise as is_nvidia_pack
 from dataparsers.protocols import Protocol, pick_protocol
 from dyngs_plugins.priors.colmap_files import find_model, read_model
@@ -74,7 +72,7 @@ PROTOCOLS = (
 
 
 @dataclass
-class LlffDataParserConfig(ClipDataParserConfig):
+class LlffDataParserConfig(BoundedDataParserConfig):
     """A video or capture as LLFF lays it out: ``images/`` and ``poses_bounds.npy``."""
 
     _target: type = field(default_factory=lambda: LlffDataParser)
@@ -87,23 +85,13 @@ class LlffDataParserConfig(ClipDataParserConfig):
     eval_offset: int | None = None
     """First held-out frame. None starts half an interval in and never holds out the clip's ends (protocol middle), or
     at 0 (protocol llff)."""
-    llff_frame: bool = False
-    """Take nerf-pytorch's scene frame instead of this package's: what the next four options say."""
-    bd_factor: float | None = 0.75
-    """In the LLFF frame: the nearest bound lies at 1 / this; None leaves the units."""
-    recenter: bool = True
-    """In the LLFF frame: the average camera at the origin."""
-    spherify: bool = False
-    """In the LLFF frame, for captures around an object: its centre at the origin, cameras at RMS distance 1."""
-    bounds_percentile: float = 0.0
-    """In the LLFF frame: which percentile of the near bounds counts as the nearest."""
     load_points: bool = True
     """Start from the points of sparse/0 where it is there."""
     fps: float | None = None
     """Frames per second of the video, if known."""
 
 
-class LlffDataParser(ClipDataParser):
+class LlffDataParser(BoundedDataParser):
     """Reads a folder once and gives all splits the same scene frame."""
 
     config: LlffDataParserConfig
@@ -115,7 +103,7 @@ class LlffDataParser(ClipDataParser):
             FileNotFoundError, ValueError: with the file, what was expected, what was found and what to try.
         """
         root, config = Path(self.config.data), self.config
-        _check_frame_options(config)
+        self.check_frame_options()
         full, images = self._images(root)
         cameras = read_poses_bounds(root / "poses_bounds.npy", len(images))
         size = common_image_size(images)
@@ -125,40 +113,17 @@ class LlffDataParser(ClipDataParser):
         num_frames = max(frame.frame for frame in frames) + 1
         of_row = {frame.image: i for i, frame in enumerate(frames)}
         kept = [of_row[frame.image] for frame in train]
-        if config.llff_frame:
-            frame = llff_frame(cameras, config.bd_factor, config.recenter, config.spherify, config.bounds_percentile)
-        else:
+        frame = self.know_bounds(cameras, of_row, size, kept)
+        if frame is None:
             frame = frame_of_bounds(cameras, size, kept) if config.scene_normalisation else IDENTITY
-        self._bounds = {frame.image: cameras.bounds[i] for i, frame in enumerate(frames)}
-        self._forward = self._faces_forward(cameras, frame, size)
         return Clip(
             clip_views(train, size, num_frames, Priors()),
             clip_views(test, size, num_frames, Priors()),
             protocol,
-            points=self._points(root, [path.name for path in full], cameras, kept),
+            points=points_beside(root, [path.name for path in full], cameras, kept) if config.load_points else None,
             stored_frame=frame,
             fps=config.fps,
         )
-
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
-        """Adds to the metadata, all in scene units: ``bounds`` [n, 2] of the split's images, ``near`` and ``far`` of
-        the scene, and ``ndc_scale`` (2 fx / width, 2 fy / height) where rays may be taken to device coordinates."""
-        outputs = super()._generate_dataparser_outputs(split, **kwargs)
-        clip, frame = self.parsed()
-        views = pick_split(clip, split)
-        outputs.metadata["bounds"] = self._scaled_bounds(views.image_files, frame)
-        # The LLFF frame is made from all rows, as published; ours is from those that train.
-        rows = tuple(self._bounds) if self.config.llff_frame else clip.train.image_files
-        near_far = self._scaled_bounds(rows, frame)
-        if bool(((near_far > 0) & near_far.isfinite()).all()):
-            outputs.metadata["near"], outputs.metadata["far"] = 0.9 * float(near_far.min()), float(near_far.max())
-        if self._forward:
-            K, width, height = clip.train.K[0], clip.train.width, clip.train.height
-            outputs.metadata["ndc_scale"] = (2.0 * float(K[0, 0]) / width, 2.0 * float(K[1, 1]) / height)
-        return outputs
-
-    def _scaled_bounds(self, images: Sequence[Path], frame: SceneNormalisation) -> torch.Tensor:
-        return torch.from_numpy(np.stack([self._bounds[path] for path in images])).float() / frame.scale
 
     def _images(self, root: Path) -> tuple[list[Path], list[Path]]:
         """Images by their full-size names, and those in use."""
@@ -186,44 +151,34 @@ class LlffDataParser(ClipDataParser):
         named = replace(protocol, tests=tests) if config.protocol else tests
         return train, test or frames, frames, named
 
-    def _faces_forward(self, cameras: LlffCameras, frame: SceneNormalisation, size: tuple[int, int]) -> bool:
-        config = self.config
-        if not config.llff_frame or config.spherify or not config.recenter or config.bd_factor is None:
-            return False
-        poses = frame.normalised_T_world.double().numpy() @ cameras.world_T_camera
-        poses[:, :3, 3] /= frame.scale
-        near = cameras.bounds[:, 0] / frame.scale
-        return faces_forward(poses @ np.diag([1.0, -1.0, -1.0, 1.0]), cameras.K(*size), size, near)
 
-    def _points(self, root: Path, names: list[str], cameras: LlffCameras, train: list[int]) -> SeedPoints | None:
-        """The points of ``sparse/0``, if it is the model that the cameras are from."""
-        folder = next((f for f in (root / "sparse" / "0", root / "sparse") if find_model(f)), None)
-        if folder is None or not self.config.load_points:
-            return None
-        model = read_model(folder)
-        images = registered(folder, model, names)
-        if len(images) < len(names):
-            warnings.warn(f"{folder}: its points are left out, because {len(names) - len(images)} of {len(names)} "
-                          "images are not in its model.", stacklevel=2)  # fmt: skip
-            return None
-        mine = cameras.world_T_camera[:, :3, 3]
-        theirs = np.stack([images[name].world_T_camera[:3, 3] for name in names])
-        extent = max(float(np.ptp(mine, axis=0).max()), 1e-6)
-        if np.abs(mine - theirs).max() > 0.02 * extent:
-            warnings.warn(
-                f"{folder}: its points are left out, because its cameras stand elsewhere than those of "
-                f"poses_bounds.npy (up to {np.abs(mine - theirs).max():.3g} apart). Make both from one model.",
-                stacklevel=2,
-            )
-            return None
-        return model_points(folder, model, [images[names[i]] for i in train])
+def points_beside(root: Path, names: list[str], cameras: LlffCameras, train: list[int]) -> SeedPoints | None:
+    """The points of ``sparse/0`` that training images see, if it is the model that the cameras are from.
 
-
-def _check_frame_options(config: LlffDataParserConfig) -> None:
-    if config.spherify and not config.llff_frame:
-        raise ValueError("spherify is on, but llff_frame is off; expected both: spherify is a part of that frame.")
-    if config.llff_frame and not config.scene_normalisation:
-        raise ValueError("llff_frame is on, but scene_normalisation is off, which keeps the files' frame. Choose one.")
+    Args:
+        names: the images as the model may name them, one per camera.
+        train: which of them train.
+    """
+    folder = next((f for f in (root / "sparse" / "0", root / "sparse") if find_model(f)), None)
+    if folder is None:
+        return None
+    model = read_model(folder)
+    images = registered(folder, model, names)
+    if len(images) < len(names):
+        warnings.warn(f"{folder}: its points are left out, because {len(names) - len(images)} of {len(names)} "
+                      "images are not in its model.", stacklevel=2)  # fmt: skip
+        return None
+    mine = cameras.world_T_camera[:, :3, 3]
+    theirs = np.stack([images[name].world_T_camera[:3, 3] for name in names])
+    extent = max(float(np.ptp(mine, axis=0).max()), 1e-6)
+    if np.abs(mine - theirs).max() > 0.02 * extent:
+        warnings.warn(
+            f"{folder}: its points are left out, because its cameras stand elsewhere than those of "
+            f"poses_bounds.npy (up to {np.abs(mine - theirs).max():.3g} apart). Make both from one model.",
+            stacklevel=2,
+        )
+        return None
+    return model_points(folder, model, [images[names[i]] for i in train])
 
 
 def frame_of_bounds(cameras: LlffCameras, size: tuple[int, int], views: list[int]) -> SceneNormalisation:
