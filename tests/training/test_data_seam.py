@@ -23,6 +23,8 @@ from dyngs_plugins.cli.sample import sample
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.dataset import DynamicDataset
 from dyngs_plugins.model import DynamicModel
+from dyngs_plugins.motion.static import StaticMotionConfig
+from dyngs_plugins.objective import LossContext, look_up
 from dyngs_plugins.priors import views as views_module
 from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.normalise import IDENTITY
@@ -31,6 +33,7 @@ from dyngs_plugins.sample.cameras import Camera
 from dyngs_plugins.sample.shots import take_shot
 from dyngs_plugins.sample.writers.colmap import write_colmap_time
 from dyngs_plugins.sample.writers.dnerf import write_dnerf
+from dyngs_plugins.types import Render
 
 WIDTH, HEIGHT = 40, 30
 IMAGE_BYTES = WIDTH * HEIGHT * 3
@@ -222,6 +225,37 @@ def test_batches_mix_opaque_and_transparent_images(translucent):
     opaque = write_images(translucent.parent, 1)
     _, batch = manager_of(outputs_of([translucent, *opaque], background="white")).next_train(0)
     assert batch["image"].shape == (2, HEIGHT, WIDTH, 3)
+
+
+def test_pixels_that_do_not_count_are_in_no_loss(translucent):
+    """Without masks, too: what alpha hides may be anything."""
+    outputs = outputs_of([translucent])
+    outputs.metadata["priors"] = Priors(valid_files=(translucent,))
+    _, batch = manager_of(outputs).next_train(0)
+    hidden = ~batch["valid"]
+    assert 0 < int(hidden.sum()) < hidden.numel() // 2
+    for where, same in ((hidden, True), (~hidden, False)):
+        losses = []
+        for value in (0.0, 1.0):
+            image = torch.where(where[..., None], torch.full_like(batch["image"], value), batch["image"])
+            losses.append(float(look_up("rgb").function(context_of({**batch, "image": image}))))
+        assert (losses[0] == losses[1]) == same
+
+
+def context_of(batch: dict) -> LossContext:
+    """A grey render of a batch."""
+    render = Render({"rgb": torch.full_like(batch["image"], 0.3)}, torch.ones(1, HEIGHT, WIDTH, 1), None, {})
+    return LossContext(
+        render=render,
+        batch=batch,
+        times=torch.zeros(1),
+        camera_T_world=torch.eye(4)[None],
+        num_frames=1,
+        dynamic=None,
+        static=None,
+        motion=StaticMotionConfig().setup(num_frames=1),
+        neighbours=lambda: torch.zeros(0, 0, dtype=torch.long),
+    )
 
 
 # Lenses and cameras --------------------------------------------------------------------------------------------------
