@@ -200,7 +200,7 @@ def _checked_split(root: Path, name: str) -> SplitFrames:
         )
     for key in ("camera_ids", "time_ids"):
         numbers = content.get(key) or []
-        if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
+        if not isinstance(numbers, list) or not all(type(n) is int and abs(n) < 1 << 31 for n in numbers):
             raise ValueError(f"{path}: {key} holds more than whole numbers. Expected {expected}.")
     split = read_split(root, name)
     if len(split.camera_ids) != len(split.names):

@@ -204,6 +204,10 @@ def time_steps(root: Path, ids: Sequence[str], protocol: str) -> tuple[dict[str,
     steps = {i: int(content[i][names[0]]) for i in ids}
     if len(set(steps.values())) == 1:
         raise ValueError(f"{path}: {names[0]} is {steps[ids[0]]} for all {len(ids)} images. Expected time to pass.")
+    odd = [i for i in ids if not _whole(content[i].get("camera_id") or 0)]
+    if odd:
+        raise ValueError(f"{path}: camera_id of {odd[0]!r} is {content[odd[0]]['camera_id']!r}; expected a whole number "
+                         "or none.")  # fmt: skip
     return steps, {i: int(content[i].get("camera_id") or 0) for i in ids}
 
 
@@ -258,7 +262,7 @@ def _masks(root: Path, factor: int, ids: Sequence[str], size: tuple[int, int]) -
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31
 
 
 def _recognise(root: Path) -> str | None:

@@ -67,7 +67,7 @@ def read_nerfies_camera(path: Path) -> NerfiesCamera:
         p1, p2, *_ = _coefficients(camera.get("tangential_distortion", camera.get("tangential")), 3)
         size = camera.get("image_size")
         size = None if size is None else (int(size[0]), int(size[1]))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{path}: not a Nerfies camera ({error!r}). Expected orientation (3x3), position (3), "
                          f"focal_length, principal_point (2); found {sorted(camera)}.") from error  # fmt: skip
     numbers = np.array([focal, cx, cy, aspect, skew, k1, k2, k3, p1, p2])

@@ -248,7 +248,7 @@ def read_keypoints(root: Path, frames: Sequence[Frame], factor: int) -> Keypoint
 def _keypoint_rows(path: Path) -> np.ndarray:
     try:
         return np.asarray(json.loads(path.read_text()), np.float64).reshape(-1, 3)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
             f"{path}: cannot be read as key-points ({error}). Expected a list of [x, y, visible]."
         ) from error

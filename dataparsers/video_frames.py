@@ -82,7 +82,7 @@ def decode(video: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float | No
     from av.error import FFmpegError
 
     try:
-        with av.open(str(video)) as container:
+        with av.open(str(video), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise ValueError(f"{video}: it holds no video. Expected a film; was it exported as sound only?")
             stream = container.streams.video[0]
@@ -91,7 +91,7 @@ def decode(video: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float | No
             for frame in container.decode(stream):
                 turns = round(getattr(frame, "rotation", 0) / 90)  # telephones store how they were held
                 yield np.rot90(frame.to_ndarray(format="rgb24"), turns), fps, stream.frames
-    except FFmpegError as error:
+    except (FFmpegError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{video}: cannot be decoded ({error}). Expected a complete video; this one is truncated or of another "
             "kind. Download it again."
@@ -121,8 +121,11 @@ def _known(video: Path, folder: Path, factor: int) -> _Record | None:
     try:
         if (content.pop("format"), content.pop("version")) != (_FORMAT, _VERSION):
             raise ValueError("of another format")
-        record = _Record(**{**content, "full_size": tuple(content["full_size"])})
-    except (KeyError, TypeError, ValueError) as error:
+        width, height = map(int, content.pop("full_size"))
+        record = _Record(full_size=(width, height), **content)
+        if not isinstance(record.count, int | None) or not isinstance(record.fps, int | float | None):
+            raise ValueError(f"count {record.count!r} and fps {record.fps!r}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: not a record of extracted frames ({error!r}). Remove {folder} to have it made "
                          "anew.") from error  # fmt: skip
     ours = (video.name, video.stat().st_size, factor)

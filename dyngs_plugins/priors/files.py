@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -26,7 +27,7 @@ def load_npy(path: Path, what: str, mmap: bool = False) -> np.ndarray:
     """A numeric ``.npy`` array (float32 unless memory-mapped); never unpickles."""
     try:
         array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError, MemoryError, OverflowError, TypeError) as error:
         raise ValueError(
             f"{path}: cannot be read as a {what} ({error}). Expected a complete .npy file of numbers; this one is "
             "truncated or of another kind. Delete it and compute it again."
