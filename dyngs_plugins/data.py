@@ -189,6 +189,8 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
             confidence=torch.stack([o.confidence for o in observed]),
             depth=depth,
         )
+        if torch.device(self.device).type == "cpu":
+            return batch
         return TrackBatch(**{name: value.to(self.device) for name, value in vars(batch).items()})
 
     def _depth_at(self, query: int, target: int, xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p"]:

@@ -1,5 +1,6 @@
 """The host seam for training and evaluation: start the scene, feed batches with priors, score by protocol."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,17 @@ class DynamicPipeline(VanillaPipeline):
         outputs = self.model.get_training_outputs(cameras, batch)
         metrics = self.model.get_metrics_dict(outputs, batch)
         losses = self.model.get_loss_dict(outputs, batch, metrics)
-        for name, value in losses.items():
-            if not bool(torch.isfinite(value)):
+        self._check_finite(losses, step)
+        return outputs, losses, metrics
+
+    def _check_finite(self, losses: dict[str, torch.Tensor], step: int) -> None:
+        values = torch.stack([value.detach() for value in losses.values()]).tolist()
+        for name, value in zip(losses, values, strict=True):
+            if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"The loss '{name}' became {float(value)} at step {step} ({self.model.stage.name}). The last "
+                    f"The loss '{name}' became {value} at step {step} ({self.model.stage.name}). The last "
                     "checkpoint is intact; resume from it with --load-dir and a lower learning rate."
                 )
-        return outputs, losses, metrics
 
     def get_average_image_metrics(
         self,

@@ -36,7 +36,7 @@ class BenchStep:
     num_static: int = 5000
     warm_up: int = 40
     """Steps before the first measured one: kernels compile, and most of the clip's files have been read."""
-    rounds: int = 15
+    rounds: int = 40
 
 
 def build(args: BenchStep, folder: str) -> Any:

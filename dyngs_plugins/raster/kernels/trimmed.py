@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dyngs_plugins.raster.kernels.compiling import inlined, kernel
+from dyngs_plugins.raster.kernels.compiling import inlined, inlined_sum, kernel
 
 _BINS = 2048
 
@@ -65,6 +65,29 @@ def _of_rank(bits, rank):
     return (prefix << 10) | low
 
 
+@inlined_sum
+def _common_sums(errors, bar):
+    """Of the errors from 0 to `bar`, and their number."""
+    total, number = 0.0, 0.0
+    for i in range(len(errors)):
+        kept = (errors[i] >= 0) & (errors[i] <= bar)
+        total += np.float64(errors[i] if kept else np.float32(0.0))
+        number += np.float64(kept)
+    return total, number
+
+
+@inlined_sum
+def _weighted_sums(errors, weight, bar):
+    """Of the weighted errors from 0 to `bar`, and of their weights."""
+    total, norm = 0.0, 0.0
+    for i in range(len(errors)):
+        kept = (errors[i] >= 0) & (errors[i] <= bar)
+        w = weight[i] if kept else np.float32(0.0)
+        total += np.float64(w * (errors[i] if kept else np.float32(0.0)))
+        norm += np.float64(w)
+    return total, norm
+
+
 @kernel
 def trimmed_l1(prediction, target, weight, counted, quantile, errors, gradient):
     """Weighted mean of the errors up to their quantile, and its gradient with respect to the prediction.
@@ -88,17 +111,21 @@ def trimmed_l1(prediction, target, weight, counted, quantile, errors, gradient):
         pattern[0] = _of_rank(errors.view(np.int32), int(quantile * (number - 1)))
         bar = pattern.view(np.float32)[0]
     common = len(weight) == 1
-    total, norm = 0.0, 1e-8
-    for i in range(n):
-        kept = (errors[i] >= 0) & (errors[i] <= bar)
-        w = np.float32(kept) * (weight[0] if common else weight[i])
-        total += w * errors[i]
-        norm += w
-    share = np.float32(1.0 / (norm * channels))
+    total, norm = _common_sums(errors, bar) if common else _weighted_sums(errors, weight, bar)
+    total, norm = (total * weight[0], norm * weight[0]) if common else (total, norm)
+    share = np.float32(1.0 / ((norm + 1e-8) * channels))
+    if common and channels == 1:  # the usual case, in a loop that becomes vector instructions
+        share = share * weight[0]
+        for i in range(n):
+            difference = prediction[i, 0] - target[i, 0]
+            sign = np.float32(difference > 0) - np.float32(difference < 0)
+            kept = (errors[i] >= 0) & (errors[i] <= bar)
+            gradient[i, 0] = share * sign if kept else np.float32(0.0)
+        return total / (norm + 1e-8)
     for i in range(n):
         kept = (errors[i] >= 0) & (errors[i] <= bar)
         w = np.float32(kept) * share * (weight[0] if common else weight[i])
         for k in range(channels):
             difference = prediction[i, k] - target[i, k]
             gradient[i, k] = w * (np.float32(difference > 0) - np.float32(difference < 0))
-    return total / norm
+    return total / (norm + 1e-8)
