@@ -172,7 +172,10 @@ def dataparser_outputs(clip: Clip, frame: SceneNormalisation, split: str) -> Dat
     }
     if clip.points is not None:
         metadata["points3D_xyz"] = frame.points(clip.points.xyz.float())
-        metadata["points3D_rgb"] = clip.points.rgb
+        # The host's methods insist on colours; ours take those of an uncoloured cloud from the images.
+        grey = torch.full(clip.points.xyz.shape, 127, dtype=torch.uint8)
+        metadata["points3D_rgb"] = grey if clip.points.rgb is None else clip.points.rgb
+        metadata["points3D_coloured"] = clip.points.rgb is not None
         metadata["points3D_source"] = clip.points.source
     if split != "train":
         tracks = clip.ground_truth_tracks

@@ -255,7 +255,7 @@ class ClipViews:
             distortion=None if cameras.distortion_params is None else cameras.distortion_params.cpu(),
             background=metadata.get("background"),
             points=metadata.get("points3D_xyz"),
-            point_colors=metadata.get("points3D_rgb"),
+            point_colors=metadata.get("points3D_rgb") if metadata.get("points3D_coloured", True) else None,
             near_far=metadata.get("near_far"),
         )
 
