@@ -1,15 +1,14 @@
 """``dyngs sample OUT``: write the project's own sample scene to disk."""
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from dyngs_plugins.folders import complete_folder
 
 
 def sample(
@@ -85,18 +84,10 @@ def sample(
     )
     out = out.expanduser().resolve()
     _check_destination(out, overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the destination, so that the last step is a rename on one file system: a reader never sees half a clip.
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    try:
-        partial.chmod(0o777 & ~_umask())  # mkdtemp makes private folders
-        columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns) as bar:
-            clip = build_clip(settings, lambda items, name: bar.track(items, description=name))
-            write_som(clip, partial, lambda items, name: bar.track(items, description=name))
-        _move_into_place(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    columns = (TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with complete_folder(out) as partial, Progress(*columns) as bar:
+        clip = build_clip(settings, lambda items, name: bar.track(items, description=name))
+        write_som(clip, partial, lambda items, name: bar.track(items, description=name))
     Console().print(f"{frames} frames of {cameras} training camera(s) and a held-out one: {out}", soft_wrap=True)
 
 
@@ -128,24 +119,3 @@ def _is_sample(folder: Path) -> bool:
     except ValueError:
         return False
     return isinstance(content, dict) and content.get("format") == "dyngs-clip"
-
-
-def _move_into_place(partial: Path, out: Path) -> None:
-    """Rename the finished folder to its name; an old sample is moved aside first and removed last."""
-    if not (out.exists() and any(out.iterdir())):
-        os.replace(partial, out)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-    os.replace(out, aside)
-    try:
-        os.replace(partial, out)
-    except OSError:
-        os.replace(aside, out)
-        raise
-    shutil.rmtree(aside)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from dyngs_plugins.priors.files import check_poses, existing, load_npy
+from dyngs_plugins.priors.files import atomic_file, check_poses, existing, load_npy
 
 
 @dataclass(frozen=True)
@@ -61,3 +61,12 @@ def read_poses_bounds(path: Path, num_images: int | None = None) -> LlffCameras:
     if not (np.isfinite(hwf).all() and (hwf > 0).all()):
         raise ValueError(f"{path}: heights, widths or focal lengths are not positive; the first row has {hwf[0]}.")
     return LlffCameras(poses.astype(np.float32), hwf, np.array(table[:, 15:], np.float64))
+
+
+def write_poses_bounds(path: Path, cameras: LlffCameras) -> None:
+    """Write ``poses_bounds.npy``, one row per image in the order of the sorted file names; see the reader."""
+    right, down, forward, position = np.moveaxis(np.asarray(cameras.world_T_camera, np.float64)[:, :3], 2, 0)
+    matrices = np.stack([down, right, -forward, position, cameras.hwf], axis=2)
+    table = np.concatenate([matrices.reshape(len(matrices), 15), cameras.bounds], axis=1)
+    with atomic_file(path) as file:
+        np.save(file, table.astype(np.float64), allow_pickle=False)

@@ -172,8 +172,8 @@ def write_cameras(
     image_shape: tuple[int, int],
     keyframes: Sequence[int],
 ) -> None:
-    """Write ``droid_recon/SEQ.npy``: see :class:`SomCameras` for the arguments."""
-    poses = np.asarray(world_T_camera, np.float32)
+    """Write ``droid_recon/SEQ.npy``: see :class:`SomCameras` for the arguments. Poses keep their precision."""
+    poses = np.asarray(world_T_camera)
     keyframes = [int(k) for k in keyframes]
     content = {
         "traj_c2w": poses,

@@ -19,6 +19,8 @@ from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.files import load_npy
 from dyngs_plugins.priors.som_files import read_track_pair
 
+_LOGIT_LIMIT = 30.0
+
 
 @dataclass(frozen=True)
 class TrackObservations:
@@ -46,6 +48,17 @@ def parse_track_logits(rows: Float[Tensor, "p 4"] | Float[np.ndarray, "p 4"]) ->
     seen, sure = torch.sigmoid(-rows[:, 2]), torch.sigmoid(-rows[:, 3])
     visible, invisible = seen * sure > 0.5, (1.0 - seen) * sure > 0.5
     return TrackObservations(rows[:, :2].clone(), visible, invisible, sure * (visible | invisible))
+
+
+def track_rows(observed: TrackObservations) -> Float[np.ndarray, "p 4"]:
+    """The inverse of :func:`parse_track_logits`: rows that are read as the same flags and confidences."""
+    confidence = observed.confidence.double().numpy()
+    sure = (observed.visible | observed.invisible).numpy()
+    with np.errstate(divide="ignore"):  # certainty has no finite logit; float32 rounds that of the limit to it
+        distance = np.clip(np.log1p(-confidence) - np.log(confidence), -_LOGIT_LIMIT, _LOGIT_LIMIT)
+    distance = np.where(sure, distance, _LOGIT_LIMIT)
+    occlusion = np.where(observed.visible.numpy(), -_LOGIT_LIMIT, _LOGIT_LIMIT)
+    return np.column_stack([observed.xy.double().numpy(), occlusion, distance]).astype(np.float32)
 
 
 class TrackStore(ABC):

@@ -26,17 +26,29 @@ Conventions of the files (see also :mod:`dyngs_plugins.sample.cameras`):
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from PIL import Image
+
+from dyngs_plugins.priors.clip_files import EvalView, GroundTruthTracks, write_ground_truth_tracks, write_json
+from dyngs_plugins.priors.som_files import (
+    write_cameras,
+    write_clip_json,
+    write_depth,
+    write_disparity,
+    write_eval_json,
+    write_image,
+    write_mask,
+    write_track_pair,
+)
 
 from .clip import Progress, SampleClip, TrainingView
 from .ground_truth import PointTracks
+from .writers.lens import save_array
 
 PROTOCOL = "held-out camera at the training times"
 
@@ -53,21 +65,14 @@ def write_som(clip: SampleClip, out: Path, progress: Progress | None = None) -> 
     for sequence, view in clip.training.items():
         for k in progress(range(len(names)), f"{sequence}: writing"):
             _write_frame(out, sequence, view, names, k)
-        _save_array(out / "droid_recon" / f"{sequence}.npy", _droid_record(view))
+        K, first = view.cameras[0].K, view.cameras[0]
+        poses = np.stack([camera.world_T_camera for camera in view.cameras])
+        intrinsics, shape = (K[0, 0], K[1, 1], K[0, 2], K[1, 2]), (first.height, first.width)
+        write_cameras(out / "droid_recon" / f"{sequence}.npy", poses, intrinsics, shape, keyframes=range(len(poses)))
     _write_evaluation(clip, out, names)
-    _save_json(
-        out / "clip.json",
-        {
-            "format": "dyngs-clip",
-            "version": 1,
-            "sequences": list(clip.training),
-            "num_frames": len(names),
-            "fps": clip.settings.fps,
-            "frame_index": {sequence: {name: k for k, name in enumerate(names)} for sequence in clip.training},
-            "protocol": PROTOCOL,
-        },
-    )
-    _save_json(out / "ground_truth.json", _ground_truth(clip))
+    index = {sequence: {name: k for k, name in enumerate(names)} for sequence in clip.training}
+    write_clip_json(out / "clip.json", list(clip.training), len(names), clip.settings.fps, index, PROTOCOL)
+    write_json(out / "ground_truth.json", _ground_truth(clip))
 
 
 def frame_names(clip: SampleClip) -> list[str]:
@@ -85,75 +90,48 @@ def track_rows(tracks: PointTracks, frame: int) -> Float[np.ndarray, "p 4"]:
 
 def _write_frame(out: Path, sequence: str, view: TrainingView, names: list[str], k: int) -> None:
     name = names[k]
-    _save_image(out / "images" / sequence / f"{name}.png", view.images[k])
-    _save_image(out / "masks" / sequence / f"{name}.png", _mask_image(view.masks[k]))
+    write_image(out / "images" / sequence / f"{name}.png", view.images[k])
+    write_mask(out / "masks" / sequence / f"{name}.png", view.masks[k])
     if view.sharp is not None:
-        _save_image(out / "sharp" / sequence / f"{name}.png", view.sharp[k])
-    _save_array(out / "aligned_depth_anything" / sequence / f"{name}.npy", (1.0 / view.depths[k]).astype(np.float32))
+        write_image(out / "sharp" / sequence / f"{name}.png", view.sharp[k])
+    write_disparity(out / "aligned_depth_anything" / sequence / f"{name}.npy", 1.0 / view.depths[k])
     flows = out / "flow" / sequence
     if k + 1 < len(names):
-        _save_array(flows / f"{name}_fwd.npy", view.flow_forward[k].astype(np.float32))
-        _save_array(flows / f"{name}_fwd_visible.npy", view.flow_forward_visible[k])
+        save_array(flows / f"{name}_fwd.npy", view.flow_forward[k].astype(np.float32))
+        save_array(flows / f"{name}_fwd_visible.npy", view.flow_forward_visible[k])
     if k > 0:
-        _save_array(flows / f"{name}_bwd.npy", view.flow_backward[k - 1].astype(np.float32))
-        _save_array(flows / f"{name}_bwd_visible.npy", view.flow_backward_visible[k - 1])
+        save_array(flows / f"{name}_bwd.npy", view.flow_backward[k - 1].astype(np.float32))
+        save_array(flows / f"{name}_bwd_visible.npy", view.flow_backward_visible[k - 1])
     for target, target_name in enumerate(names):
         rows = track_rows(view.tracks[k], target)
         if target == k:
             rows[:, :2] = view.query_pixels[k]  # exact, where projecting leaves 1e-14 of a pixel
-        _save_array(out / "bootstapir" / sequence / f"{name}_{target_name}.npy", rows)
-
-
-def _droid_record(view: TrainingView) -> np.ndarray:
-    """The reference's camera file: a 0-d object array around a dict. Every frame is a key-frame."""
-    K = view.cameras[0].K
-    poses = np.stack([camera.world_T_camera for camera in view.cameras])
-    return np.array(
-        {
-            "tstamps": np.arange(len(poses)),
-            "images": np.zeros((0,), np.float32),
-            "points": np.zeros((0,), np.float32),
-            "masks": np.zeros((0,), np.float32),
-            "map_c2w": poses,
-            "traj_c2w": poses.copy(),
-            "intrinsics": np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]]),
-            "img_shape": np.array([view.cameras[0].height, view.cameras[0].width]),
-        },
-        dtype=object,
-    )
+        write_track_pair(out / "bootstapir" / sequence / f"{name}_{target_name}.npy", rows)
 
 
 def _write_evaluation(clip: SampleClip, out: Path, names: list[str]) -> None:
     view, views = clip.held_out, []
     for k, name in enumerate(names):
-        files = {
-            "image": f"images/{name}.png",
-            "mask": f"masks/{name}.png",
-            "depth": f"depths/{name}.npy",
-        }
-        _save_image(out / "eval" / files["image"], view.images[k])
-        _save_image(out / "eval" / files["mask"], _mask_image(view.masks[k]))
-        _save_array(out / "eval" / files["depth"], view.depths[k].astype(np.float32))
-        views.append(
-            {
-                **files,
-                "camera": len(clip.training),  # training cameras are 0, 1, ...; this is the next one
-                "frame": k,
-                "K": view.cameras[k].K.tolist(),
-                "world_T_camera": view.cameras[k].world_T_camera.tolist(),
-            }
-        )
-    _save_json(out / "eval" / "eval.json", {"protocol": PROTOCOL, "views": views})
+        image, mask, depth = f"images/{name}.png", f"masks/{name}.png", f"depths/{name}.npy"
+        write_image(out / "eval" / image, view.images[k])
+        write_mask(out / "eval" / mask, view.masks[k])
+        write_depth(out / "eval" / depth, view.depths[k])
+        camera = len(clip.training)  # training cameras are 0, 1, ...; this is the next one
+        K, pose = view.cameras[k].K.tolist(), view.cameras[k].world_T_camera.tolist()
+        views.append(EvalView(image, camera, k, K, pose, mask, depth))
+    write_eval_json(out / "eval" / "eval.json", PROTOCOL, views)
     tracks = clip.evaluation_tracks
-    np.savez(
+    write_ground_truth_tracks(
         out / "eval" / "tracks.npz",
-        points=tracks.points.astype(np.float32),
-        xy=tracks.xy.astype(np.float32),
-        visible=tracks.visible,
-        moving=tracks.moving,
-        object=tracks.object_id.astype(np.int32),
-        query_frame=tracks.query_frame.astype(np.int32),
-        camera=np.array(next(iter(clip.training))),
+        GroundTruthTracks(
+            points=torch.from_numpy(tracks.points).float(),
+            xy=torch.from_numpy(tracks.xy).float(),
+            visible=torch.from_numpy(tracks.visible),
+            moving=torch.from_numpy(tracks.moving),
+            query_frame=torch.from_numpy(tracks.query_frame).int(),
+            object=torch.from_numpy(tracks.object_id).int(),
+            camera=next(iter(clip.training)),
+        ),
     )
 
 
@@ -206,22 +184,3 @@ def _exposure_record(clip: SampleClip) -> dict[str, Any]:
             for i in clip.scene.moving_ids
         },
     }
-
-
-def _mask_image(mask: np.ndarray) -> np.ndarray:
-    return mask.astype(np.uint8) * 255
-
-
-def _save_image(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, array)
-
-
-def _save_json(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")

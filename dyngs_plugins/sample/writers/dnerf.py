@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dyngs_plugins.priors.clip_files import write_json
+from dyngs_plugins.priors.dnerf_files import DnerfFrame, write_transforms
 from dyngs_plugins.priors.files import atomic_file
 
 from .. import ground_truth as gt
@@ -31,7 +31,7 @@ def write_dnerf(out: Path, width: int = 64, height: int = 48, frames: int = 6, h
         "test": np.linspace(0.0, 1.0, held_out).tolist(),
     }
     for number, (split, instants) in enumerate(times.items()):
-        listed, angle = [], 0.0
+        listed, focal = [], 0.0
         for i, time in enumerate(instants):
             camera = OrbitPath(
                 width, height, azimuth=25.0 * math.sin(2.4 * i + number), elevation=14.0 + 4.0 * (i % 3), sweep=0.0
@@ -40,17 +40,9 @@ def write_dnerf(out: Path, width: int = 64, height: int = 48, frames: int = 6, h
             path = out / split / f"r_{i:03d}.png"
             _write_rgba(path, scene, shot)
             shots[path] = shot
-            angle = 2.0 * math.atan(0.5 * width / camera.K[0, 0])
-            opengl = camera.world_T_camera @ np.diag([1.0, -1.0, -1.0, 1.0])
-            listed.append(
-                {
-                    "file_path": f"./{split}/r_{i:03d}",
-                    "rotation": 0.0314,
-                    "time": time,
-                    "transform_matrix": opengl.tolist(),
-                }
-            )
-        write_json(out / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": listed})
+            focal = camera.K[0, 0]
+            listed.append(DnerfFrame(f"{split}/r_{i:03d}", time, camera.world_T_camera))
+        write_transforms(out / f"transforms_{split}.json", focal, width, listed)
     return Truth(scene, shots)
 
 

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dyngs_plugins.priors.files import atomic_file
+from dyngs_plugins.priors import llff_files
 
 from ..cameras import Camera
 
 
 def write_poses_bounds(path: Path, cameras: Sequence[Camera], near: float = 2.0, far: float = 9.0) -> None:
-    """One row per camera: the 3x5 matrix [down, right, back, position, hwf] row by row, then near and far."""
-    rows = []
-    for camera in cameras:
-        right, down, forward, position = camera.world_T_camera[:3].T
-        hwf = np.array([camera.height, camera.width, camera.K[0, 0]])
-        rows.append([*np.stack([down, right, -forward, position, hwf], axis=1).ravel(), near, far])
-    with atomic_file(path) as file:
-        np.save(file, np.array(rows), allow_pickle=False)
+    """One row per camera, all with the same bounds."""
+    hwf = np.array([[camera.height, camera.width, camera.K[0, 0]] for camera in cameras])
+    poses = np.stack([camera.world_T_camera for camera in cameras])
+    bounds = np.tile([near, far], (len(cameras), 1))
+    llff_files.write_poses_bounds(path, llff_files.LlffCameras(poses, hwf, bounds))
