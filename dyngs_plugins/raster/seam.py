@@ -206,7 +206,9 @@ def rasterize_in_stages(
         inputs.absgrad,
     )
     if inputs.render_mode in ("ED", "RGB+ED"):
-        colors_part, depth = image.split([image.shape[-1] - 1, 1], dim=-1)  # one node: slices would each fill a gradient
+        colors_part, depth = image.split(
+            [image.shape[-1] - 1, 1], dim=-1
+        )  # one node: slices would each fill a gradient
         image = torch.cat([colors_part, depth / alpha.clamp(min=1e-10)], dim=-1)
     tile_size = installed_semantics().tile_size
     info = {
