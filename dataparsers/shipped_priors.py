@@ -1,0 +1,190 @@
+"""Priors that stereo clips ship beside their images: masks, optical flow, and disparities without a scale.
+
+A network's disparity is known up to a scale and a shift per image. Those are found from sparse points, or from the near
+and far bounds where an image sees too few of them, and the result is written beside the originals, anew whenever they
+change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from dataparsers.checks import IMAGE_SUFFIXES, companions, image_size
+from dataparsers.resized import resized, sister
+from dyngs_plugins.priors.colmap_files import ColmapImage, ColmapModel
+from dyngs_plugins.priors.files import atomic_file, check_size, load_npy, map_shape
+
+MIN_POINTS = 10
+"""Fewer sparse points than this do not fix a scale and a shift."""
+
+
+@dataclass(frozen=True)
+class FlowFiles:
+    """Optical flow of one image to its neighbours in time, ``.npz`` with ``flow`` [h, w, 2] and ``mask`` [h, w]."""
+
+    forward: Path | None
+    """To the next step; None for the last."""
+    backward: Path | None
+    """To the step before; None for the first."""
+
+
+def masks_beside(images: Sequence[Path], folder: Path, size: tuple[int, int]) -> tuple[Path, ...] | None:
+    """The mask of every image, by its name with any suffix, at the images' size; None without the folder.
+
+    Raises:
+        FileNotFoundError, ValueError: some are missing, cannot be read, or are of several sizes.
+    """
+    if not folder.is_dir():
+        return None
+    present = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    missing = [image.stem for image in images if image.stem not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder / missing[0]}.png: no such mask; {len(missing)} of {len(images)} are missing. Expected one for "
+            "every image. Copy the folder again, or remove it to do without masks."
+        )
+    files = [present[image.stem] for image in images]
+    first = image_size(files[0])
+    for path in files:
+        width, height = image_size(path)
+        check_size(path, "mask", (height, width), (first[1], first[0]))
+    return resized(files, sister(folder, size), size, "mask")
+
+
+def flow_beside(names: Sequence[str], folder: Path, size: tuple[int, int]) -> tuple[FlowFiles, ...] | None:
+    """Flow between consecutive images of one camera, in their order in time; None without the folder.
+
+    Raises:
+        FileNotFoundError, ValueError: some are missing or damaged, or of another size than the images.
+    """
+    if not folder.is_dir():
+        return None
+    files = []
+    for i, name in enumerate(names):
+        forward = folder / f"{name}_fwd.npz" if i + 1 < len(names) else None
+        backward = folder / f"{name}_bwd.npz" if i > 0 else None
+        for path in (forward, backward):
+            if path is not None:
+                _check_flow(path, size)
+        files.append(FlowFiles(forward, backward))
+    return tuple(files)
+
+
+def aligned_disparity(
+    images: Sequence[Path],
+    folder: Path,
+    size: tuple[int, int],
+    bounds: Float[np.ndarray, "n 2"],
+    model: ColmapModel | None,
+    known: Mapping[str, ColmapImage],
+    cameras_file: Path,
+) -> tuple[Path, ...]:
+    """Disparity maps in the world's units at the images' size, written beside ``folder``.
+
+    Args:
+        bounds: near and far of each image, between which its disparities lie where points do not say it better.
+        known: the model's image of each image's file name.
+        cameras_file: what the alignment is made anew for when it changes.
+
+    Raises:
+        FileNotFoundError, ValueError: maps are missing or damaged.
+    """
+    sources = companions(images, folder, ".npy", "disparity map")
+    target = sister(folder, size).with_name(f"{folder.name}_aligned_{size[0]}x{size[1]}")
+    made = tuple(target / f"{image.stem}.npy" for image in images)
+    for image, source, path, near_far in zip(images, sources, made, bounds, strict=True):
+        newest = max(source.stat().st_mtime_ns, cameras_file.stat().st_mtime_ns)
+        if path.is_file() and path.stat().st_mtime_ns > newest:
+            continue
+        raw = load_npy(source, "disparity map")
+        shape = map_shape(raw.shape)
+        if len(shape) != 2 or min(shape) < 2 or not np.isfinite(raw).all():
+            raise ValueError(f"{source}: an array of shape {raw.shape}, or not finite. Expected one finite disparity "
+                             "per pixel. Compute it again.")  # fmt: skip
+        resampled = cv2.resize(raw.reshape(shape).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        scale, shift = _fit(source, resampled, size, model, known.get(image.name), near_far)
+        with atomic_file(path) as file:
+            np.save(file, np.maximum(scale * resampled + shift, 0.0).astype(np.float32), allow_pickle=False)
+    return made
+
+
+def _fit(
+    source: Path,
+    disparity: Float[np.ndarray, "h w"],
+    size: tuple[int, int],
+    model: ColmapModel | None,
+    image: ColmapImage | None,
+    near_far: Float[np.ndarray, "2"],
+) -> tuple[float, float]:
+    """Scale and shift to the world's disparity."""
+    if model is not None and model.points is not None and image is not None:
+        value, inverse = _pairs(disparity, size, model, image)
+        fit = _robust_line(value, inverse)
+        if fit is not None:
+            return fit
+    low, high = np.percentile(disparity, [0.1, 99.9])
+    near, far = near_far
+    if not (high > low and 0 < near < far):
+        raise ValueError(
+            f"{source}: disparities from {low:g} to {high:g} cannot be brought to scale by the bounds {near:g} to "
+            f"{far:g}. Expected a map that varies and bounds that are positive. Compute the map again, or remove its "
+            "folder to do without depth."
+        )
+    scale = (1.0 / near - 1.0 / far) / (high - low)
+    return float(scale), float(1.0 / far - scale * low)
+
+
+def _pairs(
+    disparity: np.ndarray, size: tuple[int, int], model: ColmapModel, image: ColmapImage
+) -> tuple[np.ndarray, np.ndarray]:
+    """The map's value and the true disparity at each point that the image observes."""
+    assert model.points is not None  # _fit asks only then
+    camera, place = model.cameras[image.camera_id], {int(id): i for i, id in enumerate(model.points.ids)}
+    seen = np.array([int(id) in place for id in image.point_ids], bool)
+    points = model.points.xyz[[place[int(id)] for id in image.point_ids[seen]]].reshape(-1, 3)
+    z = points @ image.camera_T_world[2, :3] + image.camera_T_world[2, 3]
+    pixel = (image.xys[seen] * [size[0] / camera.width, size[1] / camera.height] - 0.5).astype(np.float32)
+    if len(pixel) == 0:
+        return np.zeros(0), np.zeros(0)
+    value = cv2.remap(disparity, pixel[:, :1], pixel[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+    return value[z > 0].astype(np.float64), 1.0 / z[z > 0]
+
+
+def _robust_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
+    """Least squares without what lies far off, three times over; None for too few points or a falling line."""
+    keep = np.ones(len(x), bool)
+    scale, shift = 0.0, 0.0
+    for _ in range(3):
+        if keep.sum() < MIN_POINTS or np.ptp(x[keep]) <= 0:
+            return None
+        (scale, shift), *_ = np.linalg.lstsq(np.column_stack([x[keep], np.ones(keep.sum())]), y[keep], rcond=None)
+        error = np.abs(scale * x + shift - y)
+        keep = error <= 3.0 * 1.4826 * np.median(error[keep]) + 1e-9
+    return (float(scale), float(shift)) if scale > 0 else None
+
+
+def _check_flow(path: Path, size: tuple[int, int]) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such flow file. Expected flow to the next and to the previous image of the same camera. "
+            "Compute it again, or remove the folder to do without flow."
+        )
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            flow, mask = content["flow"], content["mask"]
+            finite = bool(np.isfinite(flow).all())
+    except Exception as error:  # numpy and zipfile raise many kinds on damaged files; each means the same
+        raise ValueError(
+            f"{path}: cannot be read as flow ({type(error).__name__}: {error}). Expected an .npz with flow [h, w, 2] "
+            "and mask [h, w]. Compute it again."
+        ) from error
+    if flow.ndim != 3 or flow.shape[2] != 2 or not finite:
+        raise ValueError(f"{path}: flow of shape {flow.shape}, or not finite. Expected [h, w, 2]. Compute it again.")
+    check_size(path, "flow", flow.shape[:2], (size[1], size[0]))
+    check_size(path, "flow's mask", map_shape(mask.shape), (size[1], size[0]))
