@@ -8,18 +8,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from dataparsers.clip import Clip, dataparser_outputs
+from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
+from dataparsers.checks import image_files
+from dataparsers.clip import Clip
 from dataparsers.layouts import CUSTOM, DAVIS, CasualLayout, detect_layout
+from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.som_casual import CasualOptions, load_casual
 from dataparsers.som_iphone import IphoneOptions, load_iphone
 from dyngs_plugins.priors.normalise import IDENTITY, SceneNormalisation, normalise_clip
 
+PROTOCOLS = (
+    Protocol(
+        name="own-views",
+        trains="all views that are not held out",
+        tests="the clip's own held-out views (eval/, or DyCheck's validation cameras); without any, every 8th time step "
+        "from half an interval in, never the clip's ends",
+        source="DyCheck (Gao et al. 2022) and Shape of Motion (Wang et al. 2024) for iPhone captures; else ours",
+        mask="all, and the moving pixels on their own; on iPhone captures those that training views see",
+        poses="given (for casual video solved on all frames)",
+    ),
+)
+
 
 @dataclass
-class SomDataParserConfig(DataParserConfig):
+class SomDataParserConfig(ClipDataParserConfig):
     """A clip with cameras, depth, masks and tracks in one of Shape of Motion's layouts."""
 
     _target: type = field(default_factory=lambda: SomDataParser)
@@ -66,25 +80,19 @@ class SomDataParserConfig(DataParserConfig):
     """iphone: read the images at 1/n (the folders named nx). The casual layouts have one size only."""
 
 
-@dataclass
-class SomDataParser(DataParser):
+class SomDataParser(ClipDataParser):
     """Reads a clip once, from its training views alone, and gives both splits the same scene frame."""
 
     config: SomDataParserConfig
-    includes_time: bool = True
 
-    def __init__(self, config: SomDataParserConfig):
-        super().__init__(config=config)
-        self._parsed: tuple[Clip, SceneNormalisation] | None = None
+    def read(self) -> Clip:
+        """Both splits in the world of the camera files.
 
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
-        if self._parsed is None:
-            clip = self._read()
-            self._parsed = clip, self._scene_frame(clip)
-        return dataparser_outputs(*self._parsed, split)
-
-    def _read(self) -> Clip:
+        Raises:
+            FileNotFoundError, ValueError: with the file, what was expected, what was found and what to try.
+        """
         config, root = self.config, Path(self.config.data)
+        pick_protocol(PROTOCOLS, config.protocol)
         layout = detect_layout(root) if config.layout == "auto" else config.layout
         shared = {name: getattr(config, name) for name in ("start", "end", "eval_interval", "eval_offset")}
         shared["required"] = tuple(config.required_priors)
@@ -108,7 +116,8 @@ class SomDataParser(DataParser):
         given["track_types"] = None if config.track_type is None else (config.track_type,)
         return replace(layout, **{name: value for name, value in given.items() if value is not None})
 
-    def _scene_frame(self, clip: Clip) -> SceneNormalisation:
+    def scene_frame(self, clip: Clip) -> SceneNormalisation:
+        """That of Shape of Motion's own preprocessing, else by ``num_normalisation_tracks`` tracks."""
         if not self.config.scene_normalisation:
             return IDENTITY
         if clip.stored_frame is not None:
@@ -117,6 +126,37 @@ class SomDataParser(DataParser):
 
 
 _CASUAL_OPTIONS = ("image_type", "mask_type", "res", "mask_erosion", "depth_median")
+
+
+def _recognise(root: Path) -> str | None:
+    """By the priors: without them DAVIS's videos are davis-data's, and iPhone captures dycheck-iphone-data's."""
+    try:
+        tracks = [name for name in CUSTOM.track_types if (root / name).is_dir()]
+        if (root / "JPEGImages").is_dir():
+            return f"JPEGImages/ with Shape of Motion's tracks ({tracks[0]}/)" if tracks else None
+        if (root / "rgb").is_dir() and ((root / "camera").is_dir() or (root / "splits").is_dir()):
+            made = (root / "flow3d_preprocessed").is_dir()
+            return "rgb/ and camera/ with Shape of Motion's flow3d_preprocessed/" if made else None
+        if not (root / "images").is_dir() or image_files(root / "images"):
+            return None
+        if not any(child.is_dir() for child in (root / "images").iterdir()):
+            return None
+        made = [name for name in ("clip.json", "droid_recon", *CUSTOM.depth_types) if (root / name).exists()]
+    except OSError:
+        return None
+    return f"images/SEQ/ with {', '.join([*made, *tracks])}" if made or tracks else None
+
+
+LAYOUT = Layout(
+    command="som-data",
+    title="Shape of Motion",
+    expects="images/SEQ, masks/SEQ, aligned_depth_anything/SEQ, bootstapir/SEQ, droid_recon/SEQ.npy (custom; the same "
+    "under JPEGImages/480p, Annotations/480p for davis); rgb/, camera/, flow3d_preprocessed/ (iphone)",
+    get_it="`dyngs process` and `dyngs sample` make it; Shape of Motion's release of DyCheck's iPhone captures",
+    config=SomDataParserConfig,
+    protocols=PROTOCOLS,
+    recognise=_recognise,
+)
 
 som_data = DataParserSpecification(
     config=SomDataParserConfig(),

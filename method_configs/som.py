@@ -2,7 +2,7 @@
 
 from nerfstudio.plugins.types import MethodSpecification
 
-from dataparsers.som import SomDataParserConfig
+from dataparsers.auto import AutoDataParserConfig
 from dyngs_plugins.data import DynamicDataManagerConfig
 from dyngs_plugins.density import DensityControlConfig
 from dyngs_plugins.initialise import InitialiseConfig
@@ -98,7 +98,7 @@ def full() -> DynamicTrainerConfig:
         method_name="dyn-som",
         pipeline=DynamicPipelineConfig(
             datamanager=DynamicDataManagerConfig(
-                dataparser=SomDataParserConfig(), frames_per_batch=8, targets_per_frame=4
+                dataparser=AutoDataParserConfig(), frames_per_batch=8, targets_per_frame=4
             ),
             model=DynamicModelConfig(
                 motion=MotionBasesConfig(num_bases=10),
@@ -119,7 +119,8 @@ def small() -> DynamicTrainerConfig:
     config.steps_per_save = 500
     data, model = config.pipeline.datamanager, config.pipeline.model
     data.frames_per_batch, data.targets_per_frame = 4, 2
-    data.dataparser = SomDataParserConfig(mask_erosion=3)  # the reference's 7 pixels are meant for 540 rows
+    # The reference's 7 pixels are meant for 540 rows.
+    data.dataparser = AutoDataParserConfig(options={"som-data": {"mask_erosion": 3}})
     model.initialise = InitialiseConfig(num_dynamic=4000, num_static=8000, static_from="frames")
     model.prefit_steps, model.train_steps = 300, 1200
     # A fifth of the steps, so the rates that are slow in a long training are raised and the cadence is shortened.
