@@ -106,14 +106,11 @@ class D2rfDataParser(BoundedDataParser):
         train = [frames[i] for i in kept]
         self._flow = flow_beside([bokeh[i].stem for i in range(0, len(bokeh), 2)], root / "flow_i1", size)
         self._background = masks_beside([f.image for f in train], root / "background_mask", size)
+        # Where the right camera trains too, its masks are priors of training.
+        seen = masks_beside(tested, root / "motion_masks", size) if protocol.name == "left-right" else None
         return Clip(
             clip_views(train, size, len(bokeh) // 2, self._priors(root, train, rows, kept, size)),
-            clip_views(
-                test,
-                size,
-                len(bokeh) // 2,
-                Priors(mask_files=masks_beside(tested, root / "motion_masks", size), mask_erosion=3),
-            ),
+            clip_views(test, size, len(bokeh) // 2, Priors(mask_files=seen, mask_erosion=3)),
             protocol,
             points=points_beside(root, [path.name for path in bokeh], rows, kept),
             stored_frame=frame or frame_of_bounds(rows, size, kept),
