@@ -1,4 +1,4 @@
-"""The command ``dyngs``: what nerfstudio's own commands do not do (make the sample, prepare a video, plan a path).
+"""The command ``dyngs``: what nerfstudio's own commands do not do, such as to make the sample or to prepare a video.
 
 Modules of commands import nothing heavy at their top, so that ``dyngs --help`` answers at once.
 """
@@ -10,12 +10,13 @@ from typing import Any
 
 import tyro
 
-from dyngs_plugins.cli import path, process, sample
+from dyngs_plugins.cli import convert, path, process, sample
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample.sample,
     "process": process.process,
     "path": path.path,
+    "convert": convert.convert,
 }
 """Name of each subcommand and the function that is its command line and its help."""
 
