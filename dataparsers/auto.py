@@ -57,7 +57,8 @@ class AutoDataParser(DataParser):
             FileNotFoundError, ValueError: see :func:`dataparsers.registry.recognise` and :func:`layout_config`.
         """
         if self._chosen is None:
-            self._chosen = layout_config(self.config).setup()
+            chosen: DataParser = layout_config(self.config).setup()
+            self._chosen = chosen
         return self._chosen
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:

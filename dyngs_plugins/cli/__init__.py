@@ -10,11 +10,12 @@ from typing import Any
 
 import tyro
 
-from dyngs_plugins.cli import convert, path, process, sample
+from dyngs_plugins.cli import convert, inspect, path, process, sample
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample.sample,
     "process": process.process,
+    "inspect": inspect.inspect,
     "path": path.path,
     "convert": convert.convert,
 }
