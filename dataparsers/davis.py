@@ -145,7 +145,11 @@ def _recognise(root: Path) -> str | None:
         if (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir():
             made = [name for name in ("bootstapir", "tapir") if (root / name).is_dir()]
             return None if made else "JPEGImages/ and Annotations/ without Shape of Motion's tracks"
-        cameras = [name for name in ("poses_bounds.npy", "sparse", "colmap", "clip.json") if (root / name).exists()]
+        cameras = [
+            name
+            for name in ("poses_bounds.npy", "sparse", "colmap", "clip.json", "images_test")
+            if (root / name).exists()
+        ]
         masks = [name for name in ("masks", "motion_masks") if (root / name).is_dir()]
         if masks and not cameras and (root / "images").is_dir():
             loose = any(p.is_file() for p in (root / "images").iterdir())

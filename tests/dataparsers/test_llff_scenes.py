@@ -258,6 +258,7 @@ def filled(table: np.ndarray, rows, columns, value) -> np.ndarray:
         (lambda t: filled(t, 3, 3, np.inf), {}, "the first is pose 3"),
         (lambda t: filled(t, 2, slice(0, 3), 0), {}, "pose 2 of poses_bounds is not rigid"),
         (lambda t: filled(t, slice(None), [0, 5, 10], -1), {}, "is not rigid"),
+        (lambda t: filled(t, 0, [4, 9], [64.0, 48.0]), {}, "row 0 of poses_bounds.npy is of an image of 48x64, but"),
         (lambda t: filled(t, 4, 14, 0), {}, "heights, widths or focal lengths are not positive"),
         (
             lambda t: filled(t, slice(None), 15, 0),

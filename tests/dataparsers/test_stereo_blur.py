@@ -12,6 +12,7 @@ import torch
 from layout_checks import message, pairs, parse_all
 from PIL import Image
 
+from dataparsers.registry import recognise
 from dataparsers.stereo_blur import LAYOUT, PROTOCOLS, StereoBlurDataParserConfig, stereo_blur_data
 from dyngs_plugins.priors.colmap_files import read_model, write_model
 from dyngs_plugins.priors.views import ClipViews
@@ -142,6 +143,7 @@ def test_config_layout_and_folders(clips, tmp_path):
         root = clips[kind][0]
         for folder in (root, root / ("x1" if kind == "deblur4dgs" else "dense")):
             assert said in str(LAYOUT.recognise(folder))
+            assert recognise(folder).layout.command == "stereo-blur-data"  # and no other layout claims it
             assert len(parse_all(config(folder))["train"].image_filenames) == STEPS
         checks.check_yaml(config(root, protocol="mobgs"))
     assert stereo_blur_data.config.bd_factor == 0.9
