@@ -71,8 +71,8 @@ def _bounds(source: Source, every: Sequence[Picture], track: Progress) -> Float[
     if len(known) == 0:
         raise ValueError(
             f"{source.root}: no near and far for poses_bounds.npy: found neither bounds, nor points that an image "
-            "sees, nor depths. Expected one of them: add a point cloud, or make depths with `dyngs process`. --to "
-            "colmap and dnerf need none."
+            "sees, nor depths. Expected one of them: add a point cloud, or make depths with `dyngs process`. Choose "
+            "--to colmap or dnerf, which need none."
         )
     rest = float(known[:, 0].min()), float(known[:, 1].max())  # images that see nothing known: what all others see
     return np.array([pair or rest for pair in found])
