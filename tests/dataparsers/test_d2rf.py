@@ -249,3 +249,21 @@ def test_points_of_too_few_tracks_fall_back(scene):
     write_model(scene / "sparse" / "0", type(model)(model.cameras, images, model.points))
     views = ClipViews.from_dataparser_outputs(parse_all(config(scene, scene_normalisation=False))["train"])
     assert 1.5 < float(views.depth(0).median()) < 9.5
+
+
+def test_wrong_points_do_not_spoil_the_scale(scene, written):
+    """One point in eight is twice as far away as it should be."""
+    model = read_model(scene / "sparse" / "0")
+    points = model.points
+    assert points is not None
+    centre = written[1].shots[written[0] / "images" / "000000_left.jpg"].camera.world_T_camera[:3, 3]
+    xyz = points.xyz.copy()
+    xyz[::8] = centre + 2.0 * (xyz[::8] - centre)
+    spoilt = type(points)(points.ids, xyz, points.rgb, points.error, points.tracks)
+    write_model(scene / "sparse" / "0", type(model)(model.cameras, model.images, spoilt))
+    views = ClipViews.from_dataparser_outputs(parse_all(config(scene, scene_normalisation=False))["train"])
+    for i, path in enumerate(views.image_files):
+        true = written[1].shots[written[0] / "images" / f"{path.stem}.jpg"].depth
+        true = true.reshape(24, 2, 32, 2).mean(axis=(1, 3))
+        ratio = views.depth(i).numpy() / true
+        assert abs(np.median(ratio) - 1.0) < 0.02
