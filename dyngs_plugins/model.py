@@ -31,9 +31,11 @@ from dyngs_plugins.initialise import InitialiseConfig, start_scene
 from dyngs_plugins.metrics.lpips import Net
 from dyngs_plugins.motion.base import MotionFieldConfig
 from dyngs_plugins.motion.static import StaticMotionConfig
+from dyngs_plugins.neighbours import Neighbours
 from dyngs_plugins.objective import LossContext, LossTerm, look_up
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.raster.backends import prepare_backend
+from dyngs_plugins.resumed import ResumedScene
 from dyngs_plugins.scene import DYNAMIC, STATIC, RenderOptions, Scene, TargetCameras, Views
 from dyngs_plugins.stages import Decay, Schedule, Stage
 from dyngs_plugins.types import Render
@@ -98,7 +100,7 @@ class DynamicModelConfig(ModelConfig):
         )
 
 
-class DynamicModel(ExportedScene, SplatfactoModel):
+class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
     """Sets of Gaussians, a motion field and an exposure model as a nerfstudio model."""
 
     config: DynamicModelConfig  # type: ignore[assignment]
@@ -133,7 +135,7 @@ class DynamicModel(ExportedScene, SplatfactoModel):
         self.scene_frame: Tensor | None = None
         """The dataparser's transform and scale ``[13]``, kept in checkpoints to notice when they change."""
         self._prefit_target: prefit.PrefitTarget | None = None
-        self._neighbours: tuple[int, Tensor] | None = None
+        self._neighbours = Neighbours()
         self._host_optimizers: dict[str, torch.optim.Optimizer] = {}
 
     # --- starting -----------------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ class DynamicModel(ExportedScene, SplatfactoModel):
             dynamic=dynamic,
             static=self.scene.static,
             motion=self.scene.motion,
-            neighbours=self._dynamic_neighbours,
+            neighbours=partial(self._neighbours.of, dynamic, self.step),
         )
         terms = {
             name: self.config.losses[name].weight * look_up(name).function(context) for name in self._active_losses()
@@ -255,19 +257,6 @@ class DynamicModel(ExportedScene, SplatfactoModel):
             for name, term in self.config.losses.items()
             if term.active(step) and (stage.losses is None or name in stage.losses) and name not in self.unfed_losses
         ]
-
-    def _dynamic_neighbours(self, every: int = 100, k: int = 8) -> Tensor:
-        """Nearest neighbours of the dynamic centres, searched again every hundred steps or when rows changed."""
-        from scipy.spatial import KDTree
-
-        assert self.scene.dynamic is not None
-        means = self.scene.dynamic.raw["means"].detach()
-        known = self._neighbours
-        if known is None or self.step - known[0] >= every or known[1].shape[0] != means.shape[0]:
-            points = means.cpu().numpy()
-            _, found = KDTree(points).query(points, k=min(k + 1, len(points)))
-            self._neighbours = known = (self.step, torch.as_tensor(found, device=means.device)[:, 1:])
-        return known[1]
 
     # --- rendering ----------------------------------------------------------------------------------------------
 
@@ -346,30 +335,3 @@ class DynamicModel(ExportedScene, SplatfactoModel):
 
     def get_gaussian_param_groups(self) -> dict[str, list[nn.Parameter]]:
         return self.scene.param_groups()
-
-    def get_extra_state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {name: control.state() for name, control in self.density.items()}
-        return state if self.scene_frame is None else {**state, "scene_frame": self.scene_frame}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        trained_in = state.get("scene_frame")
-        if trained_in is not None and self.scene_frame is not None:
-            _require_same_frame(trained_in, self.scene_frame)
-        for name, control in self.density.items():
-            if name in state:
-                control.load_state(state[name])
-
-    def load_state_dict(self, state_dict, strict: bool = True, **kwargs):  # type: ignore[override]
-        # Not splatfacto's, which replaces parameters behind the optimizers' backs; the sets resize themselves.
-        return nn.Module.load_state_dict(self, state_dict, strict=strict)
-
-
-def _require_same_frame(trained_in: Tensor, now: Tensor) -> None:
-    """Gaussians of one scene frame seen from cameras of another would render nonsense without a word."""
-    if not torch.allclose(trained_in, now, atol=1e-3, rtol=1e-3):
-        raise ValueError(
-            "The clip's scene frame (rotation, centre, scale) is not the one this checkpoint was trained in: the "
-            f"loader gives {[round(v, 3) for v in now.flatten().tolist()]}, the checkpoint says "
-            f"{[round(v, 3) for v in trained_in.flatten().tolist()]}. The clip's files or the loader's settings have "
-            "changed since. Restore them, or train again."
-        )
