@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 
 from dataparsers.capture_times import instants_of_order
 from dataparsers.clip import SeedPoints
-from dyngs_plugins.convert.images import write_picture
+from dyngs_plugins.convert.images import lens_map, write_picture
 from dyngs_plugins.convert.names import target_stems
+from dyngs_plugins.convert.pinhole import CenteredPinhole
 from dyngs_plugins.convert.record import Converted, Progress
 from dyngs_plugins.convert.source import Picture, Source, pictures
 from dyngs_plugins.priors.colmap_files import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints, write_model
 from dyngs_plugins.priors.files import atomic_file
-from dyngs_plugins.priors.undistort import Lens, PixelMap
+from dyngs_plugins.priors.undistort import PixelMap
 
 UNKNOWN_ERROR = -1.0
 """What COLMAP itself writes for points whose reprojection error was never computed."""
@@ -30,8 +32,7 @@ def write_colmap(source: Source, out: Path, track: Progress, binary: bool = True
     every = sorted(pictures(source.clip), key=lambda picture: (picture.camera, picture.step))
     converted = Converted()
     names = _write_images(out, every, converted, track)
-    model = _model(names, source.clip.points)
-    write_model(out / "sparse" / "0", model, binary)
+    write_model(out / "sparse" / "0", colmap_model(names, source.clip.points), binary)
     if _needs_timestamps(source, names):
         _write_timestamps(source, out / "timestamps.csv", names, converted)
     sizes = sorted({picture.size[::-1] for picture in every})
@@ -68,32 +69,44 @@ def _write_images(
 
 def _straight(picture: Picture) -> PixelMap | None:
     """How an image is undistorted whose lens COLMAP cannot say (it has no k4 but in a denominator)."""
-    return PixelMap.of(Lens(picture.K, picture.lens), picture.size) if bool(picture.lens[3]) else None
+    return lens_map(picture) if bool(picture.lens[3]) else None
 
 
-def _model(names: Sequence[tuple[str, Picture]], points: SeedPoints | None) -> ColmapModel:
+def colmap_model(
+    names: Sequence[tuple[str, Picture]], points: SeedPoints | None, pinhole: CenteredPinhole | None = None
+) -> ColmapModel:
+    """The model of named images.
+
+    Args:
+        points: they become points without observations.
+        pinhole: the one camera of all images; None: each has its own.
+    """
     cameras: dict[tuple, ColmapCamera] = {}
     images = {}
     for number, (name, picture) in enumerate(names, 1):
-        kind, params = _camera(picture)
-        key = picture.camera, picture.size, kind, *params
-        if key not in cameras:
-            height, width = picture.size
-            cameras[key] = ColmapCamera(len(cameras) + 1, kind, width, height, np.array(params))
-        pose = np.linalg.inv(picture.world_T_camera)
-        images[number] = ColmapImage(number, name, cameras[key].id, pose)
+        camera = _camera(picture) if pinhole is None else _pinhole(pinhole)
+        key = picture.camera, camera.model, camera.width, camera.height, *camera.params.tolist()
+        known = cameras.setdefault(key, replace(camera, id=len(cameras) + 1))
+        images[number] = ColmapImage(number, name, known.id, np.linalg.inv(picture.world_T_camera))
     return ColmapModel({c.id: c for c in cameras.values()}, images, None if points is None else _points(points))
 
 
-def _camera(picture: Picture) -> tuple[str, list[float]]:
-    """Model and parameters: the simplest one that has all terms of the lens."""
+def _pinhole(pinhole: CenteredPinhole) -> ColmapCamera:
+    focal, width, height = pinhole.focal, pinhole.width, pinhole.height
+    return ColmapCamera(0, "PINHOLE", width, height, np.array([focal, focal, width / 2, height / 2]))
+
+
+def _camera(picture: Picture) -> ColmapCamera:
+    """The simplest model that has all terms of the lens; its number is to be given."""
     fx, fy, cx, cy = (float(picture.K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
     k1, k2, k3, k4, p1, p2 = picture.lens.tolist()
+    model, params = "OPENCV", [fx, fy, cx, cy, k1, k2, p1, p2]
     if k4 or not any((k1, k2, k3, p1, p2)):
-        return "PINHOLE", [fx, fy, cx, cy]
-    if k3:
-        return "FULL_OPENCV", [fx, fy, cx, cy, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0]
-    return "OPENCV", [fx, fy, cx, cy, k1, k2, p1, p2]
+        model, params = "PINHOLE", params[:4]
+    elif k3:
+        model, params = "FULL_OPENCV", [*params, k3, 0.0, 0.0, 0.0]
+    height, width = picture.size
+    return ColmapCamera(0, model, width, height, np.array(params))
 
 
 def _points(points: SeedPoints) -> ColmapPoints:

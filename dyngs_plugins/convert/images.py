@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dataparsers.checks import IMAGE_SUFFIXES
 from dyngs_plugins.convert.source import Picture
 from dyngs_plugins.priors.files import atomic_file
 from dyngs_plugins.priors.pixels import composited, read_pixels
-from dyngs_plugins.priors.undistort import PixelMap
+from dyngs_plugins.priors.undistort import Lens, PixelMap
 
 
 def write_picture(
@@ -50,6 +51,18 @@ def write_picture(
     with atomic_file(target) as file:
         Image.fromarray(np.ascontiguousarray(pixels.numpy())).save(file, format="PNG")
     return target
+
+
+def lens_map(picture: Picture) -> PixelMap | None:
+    """From the image on disk to a pinhole of the same K and size, as for its masks and depths; None: it is one."""
+    if not bool(picture.lens.any()):
+        return None
+    return _lens_map(tuple(picture.K.flatten().tolist()), tuple(picture.lens.tolist()), picture.size)
+
+
+@functools.lru_cache(maxsize=4)  # images of one camera follow each other
+def _lens_map(K: tuple[float, ...], lens: tuple[float, ...], size: tuple[int, int]) -> PixelMap:
+    return PixelMap.of(Lens(torch.tensor(K).double().reshape(3, 3), torch.tensor(lens).double()), size)
 
 
 def background(picture: Picture) -> Tensor | None:

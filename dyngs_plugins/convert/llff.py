@@ -1,4 +1,4 @@
-"""To LLFF: ``images/`` and ``poses_bounds.npy``, one image per time step of one camera."""
+"""To LLFF: ``images/``, ``poses_bounds.npy`` and, with points, ``sparse/0``; the images of one camera in time order."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from dyngs_plugins.convert.colmap import colmap_model
 from dyngs_plugins.convert.images import write_picture
 from dyngs_plugins.convert.names import target_stems
 from dyngs_plugins.convert.pinhole import CenteredPinhole, centered_pinhole
 from dyngs_plugins.convert.record import Converted, Progress
 from dyngs_plugins.convert.source import Picture, Source, pictures
+from dyngs_plugins.priors.colmap_files import write_model
 from dyngs_plugins.priors.llff_files import LlffCameras, write_poses_bounds
 
 PERCENTILES = (0.1, 99.9)
@@ -38,6 +40,9 @@ def write_llff(source: Source, out: Path, track: Progress) -> Converted:
     hwf = np.tile([pinhole.height, pinhole.width, pinhole.focal], (len(every), 1)).astype(np.float64)
     poses = np.stack([picture.world_T_camera for picture in every])
     write_poses_bounds(out / "poses_bounds.npy", LlffCameras(poses, hwf, bounds))
+    if source.clip.points is not None:  # the model that LLFF's cameras are made from is a part of its layout
+        names = [(Path(name).name, picture) for name, picture in converted.files.items()]
+        write_model(out / "sparse" / "0", colmap_model(names, source.clip.points, pinhole))
     _say(converted, source, every, pinhole)
     return converted
 
@@ -112,4 +117,4 @@ def _say(converted: Converted, source: Source, every: Sequence[Picture], pinhole
         converted.lost.append(f"that {shared} images are of the time of another one: every row is a time of its own")
     if any(abs(picture.time - i / last) > 1e-6 for i, picture in enumerate(every)):
         converted.lost.append("times that are not evenly spaced, or steps without an image: the order alone is kept")
-    converted.lose(source, kept=("near and far",))
+    converted.lose(source, kept=("near and far", "points to start from"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dyngs_plugins.convert.images import write_picture
+from dyngs_plugins.convert.images import lens_map, write_picture
 from dyngs_plugins.convert.record import Converted, Progress
 from dyngs_plugins.convert.source import Picture, Source, pictures
 from dyngs_plugins.priors.clip_files import EvalView, write_ground_truth_tracks
@@ -25,7 +25,7 @@ from dyngs_plugins.priors.som_files import (
     write_track_pair,
 )
 from dyngs_plugins.priors.tracks import TrackObservations, TrackStore, track_rows
-from dyngs_plugins.priors.undistort import Lens, PixelMap, undistorted_truth
+from dyngs_plugins.priors.undistort import undistorted_truth
 from dyngs_plugins.priors.views import ClipViews
 
 DEPTHS, TRACKS = "aligned_depth_anything", "bootstapir"
@@ -85,7 +85,7 @@ def _write_sequence(out: Path, name: str, mine: Sequence[Picture], converted: Co
     """Images, cameras, and the kinds of priors that all of them have."""
     views, stems = mine[0].views, [f"{picture.step:05d}" for picture in mine]
     for picture, stem in track(list(zip(mine, stems, strict=True)), f"{name}: images"):
-        file = write_picture(picture, out / "images" / name / stem, _straight(picture))
+        file = write_picture(picture, out / "images" / name / stem, lens_map(picture))
         converted.files[file.relative_to(out).as_posix()] = picture
         if _masked(views):
             write_mask(out / "masks" / name / f"{stem}.png", (views.dynamic(picture.index) > 0).numpy())
@@ -139,7 +139,7 @@ def _write_test_views(
         stem = f"camera{picture.camera}_{picture.step:05d}"
         stem = stem if stem not in names else f"{stem}_{len(names)}"
         names.add(stem)
-        file = write_picture(picture, out / "eval" / "images" / stem, _straight(picture))
+        file = write_picture(picture, out / "eval" / "images" / stem, lens_map(picture))
         converted.files[file.relative_to(out).as_posix()] = picture
         views, priors, i = picture.views, picture.views.priors, picture.index
         mask = depth = None
@@ -155,11 +155,6 @@ def _write_test_views(
     return listed
 
 
-def _straight(picture: Picture) -> PixelMap | None:
-    """The same map as for masks and depths: to a pinhole of the same K and size."""
-    return PixelMap.of(Lens(picture.K, picture.lens), picture.size) if bool(picture.lens.any()) else None
-
-
 def _say(converted: Converted, source: Source, every: Sequence[Picture], test: Sequence[Picture]) -> None:
     train = source.clip.train
     if any(bool(picture.lens.any()) for picture in every):
@@ -168,6 +163,9 @@ def _say(converted: Converted, source: Source, every: Sequence[Picture], test: S
     if not test:
         converted.lost.append("what to test on: the protocol tests on training images; som-data holds out every 8th "
                               "time step of this folder (--eval-interval 0: none)")  # fmt: skip
+    shared = [picture for picture in every if "train" in picture.splits and "test" in picture.splits]
+    if test and shared:
+        converted.lost.append(f"that {len(shared)} training images test too: eval/ holds the other test views")
     left = [picture for picture in every if picture.splits == ("val",)]
     if left:
         converted.lost.append(f"the {len(left)} validation views, which are left out: eval/ holds test views")

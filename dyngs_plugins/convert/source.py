@@ -46,7 +46,10 @@ class Source:
 
     def name(self, path: Path) -> str:
         """A file of the source relative to its folder."""
-        return path.relative_to(self.shadow).as_posix() if path.is_relative_to(self.shadow) else str(path)
+        for root in (self.shadow, self.root):
+            if path.is_relative_to(root):
+                return path.relative_to(root).as_posix()
+        return str(path)
 
     @property
     def protocol(self) -> str:
@@ -214,10 +217,10 @@ def _read(
         if stored is not None:
             for path, (near, far) in zip(outputs.image_filenames, (stored * frame.scale).tolist(), strict=True):
                 bounds[Path(path)] = near, far
-    return _plain(clip), bounds
+    return as_stored(clip), bounds
 
 
-def _plain(clip: Clip) -> Clip:
+def as_stored(clip: Clip) -> Clip:
     """Depths and masks as they are stored, and a cache that holds little."""
 
     def plain(views: ClipViews) -> ClipViews:
