@@ -65,7 +65,6 @@ class BoundedDataParser(ClipDataParser):
             ValueError: images of another shape than the cameras', or cameras without an LLFF frame.
         """
         config = self.config
-        _check_shape(Path(config.data), cameras, size)
         self._bounds = {image: cameras.bounds[row] for image, row in images.items()}
         # The LLFF frame is made from all rows, as published; this package's from those that train.
         self._nearest = cameras.bounds if config.llff_frame else cameras.bounds[list(train)]
@@ -96,15 +95,3 @@ class BoundedDataParser(ClipDataParser):
             K, width, height = clip.train.K[0], clip.train.width, clip.train.height
             outputs.metadata["ndc_scale"] = (2.0 * float(K[0, 0]) / width, 2.0 * float(K[1, 1]) / height)
         return outputs
-
-
-def _check_shape(root: Path, cameras: LlffCameras, size: tuple[int, int]) -> None:
-    """A turned or cropped image would get a camera that looks plausible and is wrong."""
-    for row, (height, width, _) in enumerate(cameras.hwf):
-        expected = size[0] * height / width
-        if abs(size[1] - expected) > max(1.5, 0.02 * expected):  # a reduced image's sides are rounded
-            raise ValueError(
-                f"{root}: row {row} of poses_bounds.npy is of an image of {width:g}x{height:g}, but the images in use "
-                f"are {size[0]}x{size[1]} (width x height), of another shape. Were they cropped, or turned by their "
-                "camera's orientation tag? Use the images that the cameras were solved for."
-            )

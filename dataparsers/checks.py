@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dyngs_plugins.priors.files import check_size, load_npy, map_shape
+from dyngs_plugins.priors.pixels import UNREADABLE
 from dyngs_plugins.priors.som_files import read_depth, read_disparity, read_track_pair
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -62,18 +63,20 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.size
-    except OSError as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as an image ({error}). Write this image again.") from error
 
 
 def companions(images: Sequence[Path], folder: Path, suffix: str, what: str) -> tuple[Path, ...]:
-    """The file of the same stem for every image.
+    """The file of the same stem for every image, its suffix in lower or upper case.
 
     Raises:
         FileNotFoundError: some are missing; says how many, and the first.
     """
     present = {entry.name for entry in os.scandir(folder)}
-    files = tuple(folder / f"{image.stem}{suffix}" for image in images)
+    names = [f"{image.stem}{suffix}" for image in images]
+    upper = [f"{image.stem}{suffix.upper()}" for image in images]
+    files = tuple(folder / (b if a not in present and b in present else a) for a, b in zip(names, upper, strict=True))
     missing = [path for path in files if path.name not in present]
     if missing:
         raise FileNotFoundError(
@@ -114,7 +117,7 @@ def check_tracks(folder: Path, names: Sequence[str]) -> None:
 
     Works on the folder's listing: a file is opened only where its size is not that of its self pair.
     """
-    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder) if os.path.isfile(entry)}
     pairs = [(query, f"{query}_{target}.npy") for query in names for target in names]
     missing = [name for _, name in pairs if name not in sizes]
     if missing:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from dataparsers.checks import image_size
 from dyngs_plugins.priors.files import atomic_file, check_size
+from dyngs_plugins.priors.pixels import UNREADABLE, require_8_bits
 
 Size = tuple[int, int]
 """Width and height."""
@@ -54,7 +55,7 @@ def resized(
     if missing:
         CONSOLE.print(f"Making {len(missing)} {kind}s of {size[0]}x{size[1]} in {folder}")
     for path, copy in missing:
-        pixels = _pixels(path)
+        pixels = _pixels(path, kind)
         _write(copy, _by_area(pixels, size) if kind == "image" else _nearest(pixels, size))
     for copy in copies:
         width, height = image_size(copy)
@@ -80,12 +81,14 @@ def _present(folder: Path, path: Path) -> Path | None:
     return next((copy for copy in candidates if copy.is_file()), None)
 
 
-def _pixels(path: Path) -> Image.Image:
+def _pixels(path: Path, kind: Literal["image", "mask"]) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
+            if kind == "image":
+                require_8_bits(image)
             return image.copy()
-    except (OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as an image ({error}). Write this image again.") from error
 
 

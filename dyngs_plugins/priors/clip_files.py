@@ -7,8 +7,9 @@ ground truth to evaluate on. World coordinates are those of the clip's camera fi
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dyngs_plugins.priors.files import atomic_file, check_poses, existing
+from dyngs_plugins.priors.files import atomic_file, check_poses, existing, inside, whole
 
 CLIP_FORMAT, CLIP_VERSION = "dyngs-clip", 1
 
@@ -108,18 +109,25 @@ def read_clip_json(path: Path) -> ClipInfo:
             f"{path}: format {content.get('format')!r}, version {content.get('version')!r}. Expected "
             f"{CLIP_FORMAT!r}, version {CLIP_VERSION}. Delete the file if it belongs to something else."
         )
-    sequences, num_frames = tuple(content.get("sequences", ())), content.get("num_frames")
-    if not sequences or not isinstance(num_frames, int) or num_frames < 1:
-        raise ValueError(f"{path}: expected a list 'sequences' and 'num_frames' of at least 1, found {content}.")
+    sequences, num_frames, fps = content.get("sequences"), content.get("num_frames"), content.get("fps")
+    named = isinstance(sequences, list) and all(isinstance(name, str) and name for name in sequences)
+    if not (named and sequences and len(set(sequences)) == len(sequences) and whole(num_frames, least=1)):
+        raise ValueError(f"{path}: expected a list 'sequences' of different names and 'num_frames' of at least 1, found "
+                         f"{sequences!r} and {num_frames!r}. Correct the file.")  # fmt: skip
+    if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < float("inf")):
+        raise ValueError(f"{path}: fps is {fps!r}; expected a positive number of frames per second, or none.")
     frame_index = content.get("frame_index") or {}
+    if not isinstance(frame_index, dict) or not all(isinstance(steps, dict) for steps in frame_index.values()):
+        raise ValueError(f"{path}: frame_index is {frame_index!r}; expected an object of objects: for each sequence the "
+                         "time step of each image's stem. Correct the file.")  # fmt: skip
     for sequence, steps in frame_index.items():
-        outside = {stem: step for stem, step in steps.items() if not 0 <= step < num_frames}
+        outside = {stem: step for stem, step in steps.items() if not whole(step) or step >= num_frames}
         if outside or len(set(steps.values())) < len(steps):
             raise ValueError(
                 f"{path}: time steps of {sequence} must differ and lie in 0..{num_frames - 1}; "
-                f"found {dict(list((outside or steps).items())[:5])}."
+                f"found {dict(list((outside or steps).items())[:5])}. Expected whole numbers. Correct the file."
             )
-    return ClipInfo(sequences, num_frames, content.get("fps"), frame_index, content.get("protocol"))
+    return ClipInfo(tuple(sequences), num_frames, fps, frame_index, content.get("protocol"))
 
 
 def write_eval_json(path: Path, protocol: str, views: Sequence[EvalView]) -> None:
@@ -134,23 +142,52 @@ def read_eval_json(path: Path) -> tuple[str, list[EvalView]]:
         FileNotFoundError, ValueError: a file it names is missing, a field is missing, or a pose is not rigid.
     """
     content = read_json(path, "evaluation list")
-    views = []
-    for i, entry in enumerate(content.get("views", [])):
-        try:
-            view = EvalView(**{name: entry[name] for name in ("image", "camera", "frame", "K", "world_T_camera")},
-                            mask=entry.get("mask"), depth=entry.get("depth"))  # fmt: skip
-            shapes = np.shape(view.K), np.shape(view.world_T_camera)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: view {i} is incomplete or malformed ({error!r}): {entry}.") from error
-        if shapes != ((3, 3), (4, 4)):
-            raise ValueError(f"{path}: view {i} has K {shapes[0]} and world_T_camera {shapes[1]}; expected 3x3, 4x4.")
-        for name in filter(None, (view.image, view.mask, view.depth)):
-            existing(Path(path).parent / name, "evaluation file", f"It is named by view {i} of {path}.")
-        views.append(view)
-    if not views:
+    listed = content.get("views")
+    if not isinstance(listed, list) or not listed:
         raise ValueError(f"{path}: no views. Delete the file to evaluate on held-out frames instead.")
+    views = [_eval_view(path, i, entry) for i, entry in enumerate(listed)]
+    twice = {view.image for view in views if [other.image for other in views].count(view.image) > 1}
+    if twice:
+        raise ValueError(f"{path}: {len(twice)} images are listed more than once; the first is {min(twice)}. Expected "
+                         "every image once: remove the repeated views.")  # fmt: skip
     check_poses(path, np.array([view.world_T_camera for view in views]), "views")
-    return content.get("protocol") or "held-out views of eval/eval.json", views
+    return str(content.get("protocol") or "held-out views of eval/eval.json"), views
+
+
+def _eval_view(path: Path, place: int, entry: Any) -> EvalView:
+    """One entry of ``eval.json``, its files looked up."""
+    try:
+        view = EvalView(**{name: entry[name] for name in ("image", "camera", "frame", "K", "world_T_camera")},
+                        mask=entry.get("mask"), depth=entry.get("depth"))  # fmt: skip
+        K, pose = np.array(view.K), np.array(view.world_T_camera)
+        if K.dtype.kind not in "fi" or pose.dtype.kind not in "fi" or not (whole(view.camera) and whole(view.frame)):
+            raise TypeError("K and world_T_camera must be numbers, camera and frame whole ones")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        shown = str(entry) if len(str(entry)) < 300 else f"{str(entry)[:297]}..."
+        raise ValueError(f"{path}: view {place} is incomplete or malformed ({error!r}): {shown}. Expected image, camera, "
+                         "frame, K and world_T_camera. Write the file again.") from error  # fmt: skip
+    if (K.shape, pose.shape) != ((3, 3), (4, 4)):
+        raise ValueError(f"{path}: view {place} has K {K.shape} and world_T_camera {pose.shape}; expected 3x3, 4x4.")
+    skewed = np.abs(K[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]] - [0, 0, 0, 0, 1]).max()
+    if not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0 or skewed > 1e-6 * K[0, 0]:
+        raise ValueError(f"{path}: K of view {place} is {K.tolist()}; expected finite numbers, positive focal lengths, no "
+                         "skew and a last row of 0, 0, 1. Write the file again.")  # fmt: skip
+    found = {}
+    for kind in ("image", "mask", "depth"):
+        name = getattr(view, kind)
+        if name is not None:
+            found[kind] = _eval_file(path, place, name)
+    return replace(view, **found)
+
+
+def _eval_file(path: Path, place: int, name: Any) -> str:
+    """The name of a file that a view of ``eval.json`` names; its suffix may be in upper case on disk."""
+    file = inside(path.parents[1], f"{path.parent.name}/{name}", path)
+    upper = file.with_suffix(file.suffix.upper())
+    if not file.is_file() and upper.is_file():
+        file = upper
+    existing(file, "evaluation file", f"It is named by view {place} of {path}. Restore it, or remove the view.")
+    return os.path.relpath(file, path.parent)
 
 
 def write_ground_truth_tracks(path: Path, tracks: GroundTruthTracks) -> None:
@@ -179,13 +216,14 @@ def read_ground_truth_tracks(path: Path) -> GroundTruthTracks:
             object=torch.from_numpy(arrays["object"].astype(np.int64)) if "object" in arrays else None,
             camera=arrays["camera"].item() if "camera" in arrays else 0,
         )
-    except (KeyError, ValueError, TypeError, OSError, EOFError) as error:
+    except Exception as error:  # numpy and zipfile raise many kinds on damaged files; each means the same
         raise ValueError(f"{path}: cannot be read as ground-truth tracks ({error}). Expected points [P,T,3], "
                          "xy [P,T,2], visible [P,T], moving [P], query_frame [P].") from error  # fmt: skip
     p, t = tracks.points.shape[:2]
     shapes = [tuple(x.shape) for x in (tracks.points, tracks.xy, tracks.visible, tracks.moving, tracks.query_frame)]
     if shapes != [(p, t, 3), (p, t, 2), (p, t), (p,), (p,)]:
-        raise ValueError(f"{path}: shapes {shapes} of points, xy, visible, moving, query_frame do not fit together.")
+        raise ValueError(f"{path}: shapes {shapes} of points, xy, visible, moving, query_frame do not fit together. "
+                         "Write the file again, or delete it to do without.")  # fmt: skip
     return tracks
 
 
@@ -199,9 +237,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read a JSON object, with an error that names the file where it is none."""
     path = existing(path, what, "")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         raise ValueError(f"{path}: cannot be read as JSON ({error}). Write this {what} again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object as {what}, found a {type(content).__name__}.")
+        raise ValueError(f"{path}: expected a JSON object as {what}, found a {type(content).__name__}. Write it again.")
     return content

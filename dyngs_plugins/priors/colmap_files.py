@@ -8,6 +8,8 @@ Source: COLMAP's documentation, "Output Format" (Schoenberger and Frahm, "Struct
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 
 from dyngs_plugins.priors import colmap_binary, colmap_text
 from dyngs_plugins.priors.colmap_types import ColmapCamera, ColmapImage, ColmapPoints
+from dyngs_plugins.priors.files import existing, optional_file
 
 __all__ = [
     "ColmapCamera",
@@ -28,6 +31,7 @@ __all__ = [
     "write_model",
 ]
 
+_HINT = "Expected a whole COLMAP model beside it. Copy the folder again, or export the model again."
 _ENCODINGS = {".bin": colmap_binary, ".txt": colmap_text}
 
 
@@ -47,9 +51,10 @@ class ColmapModel:
 
 def find_model(folder: Path) -> str | None:
     """``.bin`` or ``.txt`` where the folder holds a model in that encoding (binary first), else None."""
-    for suffix in _ENCODINGS:
-        if (folder / f"cameras{suffix}").is_file() and (folder / f"images{suffix}").is_file():
-            return suffix
+    for complete in (all, any):  # half a model is one that is damaged, and no reason to take other cameras
+        for suffix in _ENCODINGS:
+            if complete(os.path.lexists(folder / f"{part}{suffix}") for part in ("cameras", "images")):
+                return suffix
     return None
 
 
@@ -71,17 +76,18 @@ def read_model(folder: Path, points: bool = True) -> ColmapModel:
             + (f"found {_listing(folder)}." if folder.is_dir() else "there is no such folder.")
         )
     code = _ENCODINGS[suffix]
-    path = folder / f"cameras{suffix}"
+    path = existing(folder / f"cameras{suffix}", "COLMAP cameras", _HINT)
     cameras = _by_id(path, "camera", code.read_cameras(path))
     for camera in cameras.values():
         _check_camera(path, camera)
-    path = folder / f"images{suffix}"
+    path = existing(folder / f"images{suffix}", "COLMAP images", _HINT)
     images = _by_id(path, "image", code.read_images(path))
     _check_images(path, images, cameras)
     path = folder / f"points3D{suffix}"
-    cloud = code.read_points(path) if points and path.is_file() else None
+    cloud = code.read_points(path) if points and optional_file(path, "COLMAP points") else None
     if cloud is not None:
         _check_points(path, cloud)
+        _warn_of_missing(path, cloud, images)
     return ColmapModel(cameras, images, cloud)
 
 
@@ -94,7 +100,7 @@ def read_points(folder: Path) -> ColmapPoints:
     """
     for suffix, code in _ENCODINGS.items():
         path = Path(folder) / f"points3D{suffix}"
-        if path.is_file():
+        if optional_file(path, "COLMAP points"):
             cloud = code.read_points(path)
             _check_points(path, cloud)
             return cloud
@@ -121,6 +127,16 @@ def _by_id(path: Path, what: str, items: Iterable) -> dict:
     if not found:
         raise ValueError(f"{path}: found 0 {what}s; expected at least one. The reconstruction failed: run it again.")
     return found
+
+
+def _warn_of_missing(path: Path, cloud: ColmapPoints, images: Mapping[int, ColmapImage]) -> None:
+    """Text has no counts: a file of points that was cut at a line looks whole but for what the images observe."""
+    observed = np.unique(np.concatenate([image.point_ids for image in images.values()] or [np.zeros(0, np.int64)]))
+    observed = observed[observed >= 0]
+    lost = int((~np.isin(observed, cloud.ids)).sum())
+    if lost:
+        warnings.warn(f"{path}: {lost} of {len(observed)} points that the images observe are not in it. Was it cut "
+                      "off, or were points removed? Export the model again for all of them.", stacklevel=3)  # fmt: skip
 
 
 def _check_camera(path: Path, camera: ColmapCamera) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 import numpy as np
 from jaxtyping import Float
@@ -20,7 +20,52 @@ def existing(path: Path, what: str, hint: str) -> Path:
     if path.is_file():
         return path
     found = f"The folder holds {_listing(path.parent)}." if path.parent.is_dir() else f"No folder {path.parent}."
-    raise FileNotFoundError(f"{path}: no such {what}. {found} {hint}")
+    if os.path.lexists(path):
+        found = "A folder has its name." if path.is_dir() else "A link has its name, and leads to no file."
+    raise FileNotFoundError(f"{path}: no such {what}. {found} {hint or 'Restore it from where the data came from.'}")
+
+
+def optional_file(path: Path, what: str) -> bool:
+    """Whether there is such a file; what has its name but cannot be read is not taken for nothing.
+
+    Raises:
+        FileNotFoundError: a folder, or a link that leads nowhere.
+    """
+    return os.path.lexists(path) and existing(path, what, "Restore the file, or remove what has its name.").is_file()
+
+
+def inside(folder: Path, name: object, owner: Path) -> Path:
+    """The path of a name that a file gives, which must stay in ``folder``.
+
+    Args:
+        owner: the file that gives the name, for errors.
+
+    Raises:
+        ValueError: not a name, an absolute one, or one that leaves the folder.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"{owner}: found {name!r} as the name of a file; expected text. Write this file again.")
+    normal = os.path.normpath(name.replace("\\", "/"))
+    if os.path.isabs(normal) or normal.split(os.sep)[0] == os.pardir:
+        raise ValueError(f"{owner}: it names {name!r}, which lies outside of {folder}. Expected the name of a file in it. "
+                         "Put the file there and correct the name.")  # fmt: skip
+    return folder / normal
+
+
+def whole(value: object, least: int = 0) -> TypeGuard[int]:
+    """Whether a value out of JSON is a whole number from ``least`` on that fits into an index."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 1 << 31
+
+
+def number(value: object) -> float:
+    """A number out of JSON as a float; neither text nor true, which ``float`` would take.
+
+    Raises:
+        TypeError, OverflowError: something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
 
 
 def load_npy(path: Path, what: str, mmap: bool = False) -> np.ndarray:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from dyngs_plugins.priors.files import existing
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises on damaged pictures."""
+
 
 def read_pixels(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
     """Read an image as 8-bit RGB, or RGBA if any of its pixels is transparent.
@@ -25,16 +28,21 @@ def read_pixels(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
     path = existing(path, "image", "Was it moved while the clip was in use?")
     try:
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"one channel of mode {image.mode}; expected 8 bits a channel")
+            require_8_bits(image)
             transparent = "A" in image.getbands() or "transparency" in image.info
             pixels = torch.from_numpy(np.array(image.convert("RGBA" if transparent else "RGB")))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as an image ({error}). Write this image again.") from error
     if pixels.shape[:2] != size:
         raise ValueError(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels; expected {size[1]}x{size[0]} like the "
                          "cameras of its split. Resize it, or prepare the clip again.")  # fmt: skip
     return pixels[..., :3].contiguous() if transparent and bool((pixels[..., 3] == 255).all()) else pixels
+
+
+def require_8_bits(image: Image.Image) -> None:
+    """Raise a ValueError for pictures of deeper channels, whose values Pillow would clip to white."""
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"one channel of mode {image.mode}; expected 8 bits a channel")
 
 
 def composited(pixels: UInt8[Tensor, "*n c"], background: Float[Tensor, "3"] | None) -> Float[Tensor, "*n 3"]:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from dyngs_plugins.priors.clip_files import write_clip_json, write_eval_json
 from dyngs_plugins.priors.files import atomic_file, check_poses, check_size, existing, load_npy, map_shape
+from dyngs_plugins.priors.pixels import UNREADABLE
 from dyngs_plugins.priors.safe_npy import ForbiddenGlobal, load_plain_dict
 
 __all__ = [
@@ -89,12 +90,13 @@ def read_cameras(path: Path, num_images: int | None = None) -> SomCameras:
         ) from error
     missing = [key for key in ("traj_c2w", "intrinsics", "img_shape") if key not in content]
     if missing:
-        raise ValueError(f"{path}: keys {missing} are missing; found {sorted(content)}.")
+        raise ValueError(f"{path}: keys {missing} are missing; found {sorted(map(str, content))}. Expected traj_c2w, "
+                         "intrinsics and img_shape. Solve the cameras again.")  # fmt: skip
     cameras = SomCameras(
-        world_T_camera=np.asarray(content["traj_c2w"], np.float32),
+        world_T_camera=_array(content["traj_c2w"], path, "traj_c2w").astype(np.float32),
         intrinsics=_numbers(content["intrinsics"], 4, float, path, "intrinsics (fx, fy, cx, cy)"),
         image_shape=_numbers(content["img_shape"], 2, int, path, "img_shape (height, width)"),
-        keyframes=[int(t) for t in np.asarray(content.get("tstamps", []), np.float64).reshape(-1)],
+        keyframes=[int(t) for t in _finite(content.get("tstamps", []), path, "tstamps")],
     )
     _check_cameras(path, cameras, num_images)
     return cameras
@@ -135,7 +137,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Bool[np.ndarra
         with Image.open(path) as image:
             array = np.asarray(image)
             has_alpha = image.mode in ("RGBA", "LA")
-    except OSError as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as an image ({error}). Write this mask again.") from error
     if array.ndim == 3:
         array = (array[..., :-1] if has_alpha else array).max(axis=-1)
@@ -159,7 +161,16 @@ def read_track_pair(path: Path, num_queries: int | None = None) -> Float[np.ndar
             "same query frame. The file is truncated or belongs to another run: delete the query frame's files and "
             "track it again."
         )
-    return array
+    return finite_tracks(path, array)
+
+
+def finite_tracks(path: Path, rows: Float[np.ndarray, "p 4"]) -> Float[np.ndarray, "p 4"]:
+    """``rows``, or a ValueError where some are NaN or infinite."""
+    if not np.isfinite(rows).all():
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        raise ValueError(f"{path}: {len(bad)} of {len(rows)} tracks are not finite. Expected pixels and logits; a track "
+                         "that was lost has a high occlusion logit. Track this pair of frames again.")  # fmt: skip
+    return rows
 
 
 # Writers -------------------------------------------------------------------------------------------------------------
@@ -253,17 +264,38 @@ def _check_cameras(path: Path, cameras: SomCameras, num_images: int | None) -> N
     check_poses(path, poses, "traj_c2w")
     outside = [k for k in cameras.keyframes if not 0 <= k < len(poses)]
     if outside:
-        raise ValueError(f"{path}: key-frames {outside[:5]} in tstamps lie outside 0..{len(poses) - 1}.")
+        raise ValueError(f"{path}: key-frames {outside[:5]} in tstamps lie outside 0..{len(poses) - 1}. Expected places "
+                         "in the list of images. Solve the cameras again.")  # fmt: skip
 
 
 def _numbers(value: Any, count: int, kind: type, path: Path, what: str) -> tuple:
-    try:
-        flat = np.asarray(value, np.float64).reshape(-1)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {what} must be numbers, found {value!r}.") from error
+    flat = _finite(value, path, what)
     if len(flat) != count:
-        raise ValueError(f"{path}: {what} must be {count} numbers, found {len(flat)}: {flat.tolist()}.")
+        raise ValueError(f"{path}: {what} must be {count} numbers, found {len(flat)}: {flat.tolist()}. Solve the "
+                         "cameras again.")  # fmt: skip
     return tuple(kind(v) for v in flat)
+
+
+def _finite(value: Any, path: Path, what: str) -> Float[np.ndarray, "n"]:
+    flat = _array(value, path, what).reshape(-1)
+    if not np.isfinite(flat).all():
+        raise ValueError(f"{path}: {what} holds {flat[~np.isfinite(flat)][0]}. Expected finite numbers, positive focal "
+                         "lengths and sizes. Solve the cameras again.")  # fmt: skip
+    return flat
+
+
+def _array(value: Any, path: Path, what: str) -> np.ndarray:
+    """Real numbers as float64."""
+    try:
+        array = np.asarray(value)
+        if array.size and array.dtype.kind not in "fiu":
+            raise TypeError(f"{array.dtype}")
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
+        raise ValueError(
+            f"{path}: {what} must be numbers, found {shown} ({error}). Solve the cameras again."
+        ) from error
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

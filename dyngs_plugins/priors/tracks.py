@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.files import load_npy
-from dyngs_plugins.priors.som_files import read_track_pair
+from dyngs_plugins.priors.som_files import finite_tracks, read_track_pair
 
 _LOGIT_LIMIT = 30.0
 
@@ -103,7 +103,8 @@ class SomTrackFiles(TrackStore):
     def observe(self, query: int, target: int, rows: Int[Tensor, "r"] | None = None) -> TrackObservations:
         if rows is not None:  # a few rows of very many files: not worth their place in the cache
             array = self._memory_map(query, target)
-            return parse_track_logits(np.asarray(array[rows.cpu().numpy()], np.float32))
+            chosen = np.asarray(array[rows.cpu().numpy()], np.float32)
+            return parse_track_logits(finite_tracks(self.file(query, target), chosen))
         return self._cache.get((query, target), lambda: self._read(query, target))
 
     def file(self, query: int, target: int) -> Path:
