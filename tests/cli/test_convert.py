@@ -28,6 +28,10 @@ REFUSED: dict[tuple[str, str], str] = {
 }  # fmt: skip
 
 
+UNEVEN = {("colmap-lens", "llff"), ("colmap-lens", "som"), ("dnerf", "som")}
+"""Sources with times of their own, and targets that know the order or the time step alone."""
+
+
 def check_same(seen: Reopened) -> None:
     """Poses, times, intrinsics and pixels of every image."""
     for new, old in seen.pairs:
@@ -115,6 +119,7 @@ def test_round_trip(source, target, scene, tmp_path):
         assert all(
             any(text in line for line in lines) for text in (*seen.record["changed"], *seen.record["cannot_say"])
         )
+        assert seen.says("times that are not evenly spaced") == ((source, target) in UNEVEN)
         check_same(seen)
         for outputs in seen.outputs.values():
             check_reprojection(outputs, seen.truth)

@@ -118,6 +118,26 @@ def test_cameras_that_shape_of_motion_cannot_say(scene, tmp_path):
     assert hwf[0, 2] == pytest.approx(table[2, 14])
 
 
+def test_images_of_two_sizes(scene, tmp_path):
+    root = tmp_path / "sizes"
+    shutil.copytree(scene("som").root, root)
+    record = json.loads((root / "eval" / "eval.json").read_text())
+    for view in record["views"]:
+        view |= {"camera": 0, "mask": None, "depth": None, "K": (np.diag([0.5, 0.5, 1.0]) @ view["K"]).tolist()}
+        with Image.open(root / "eval" / view["image"]) as image:
+            small = image.resize((32, 24))
+        small.save(root / "eval" / view["image"])
+    (root / "eval" / "eval.json").write_text(json.dumps(record))
+    found = fails(root, "llff", tmp_path / "llff")
+    assert "images of the sizes [(32, 24), (64, 48)] (width, height); expected one size" in found
+    lines = run(root, "colmap", tmp_path / "colmap")
+    assert any("colmap-time-data wants one size, but the images have [(32, 24), (64, 48)]" in line for line in lines)
+    sizes = {(c.width, c.height) for c in read_model(tmp_path / "colmap" / "sparse" / "0").cameras.values()}
+    assert sizes == {(32, 24), (64, 48)}
+    run(root, "dnerf", tmp_path / "dnerf")
+    assert loader("dyn-dnerf-data", tmp_path / "dnerf").parsed()[0].evaluation.width == 32
+
+
 def test_a_picture_without_a_middle_is_refused(scene, tmp_path):
     root = tmp_path / "aside"
     shutil.copytree(scene("nerfies-interp").root, root)
@@ -128,6 +148,16 @@ def test_a_picture_without_a_middle_is_refused(scene, tmp_path):
     found = fails(root, "llff", tmp_path / "out")
     assert "would be left as a pinhole with its principal point at the centre" in found
     assert "Choose --to colmap" in found
+
+
+def test_the_command_says_what_it_did(scene, tmp_path, capsys):
+    cli.main(["convert", str(scene("davis").root), "--to", "colmap", "--out", str(tmp_path / "out"), "--text"])
+    said = capsys.readouterr().out
+    assert "Shape of Motion (som-data)" in said
+    assert "5 images (" in said
+    assert "the target cannot say: the source's depths, masks, tracks" in said
+    assert "Its loader: colmap-time-data" in said
+    assert (tmp_path / "out" / "sparse" / "0" / "images.txt").is_file()
 
 
 # Formats -------------------------------------------------------------------------------------------------------------
