@@ -13,7 +13,8 @@ Masks are palette images or grey ones: what is above 0 moves. DAVIS has no camer
     ROOT/cameras/SEQ/poses_bounds.npy, ROOT/poses_bounds.npy    LLFF's, one row per image
     ROOT/cameras/SEQ/sparse/0, ROOT/sparse/0                    a COLMAP model (its points are started from)
 
-(without SEQ where there is one sequence; SEQ of plain folders is the name of ROOT). With the first, disparities and
+(without SEQ where there is one sequence; SEQ of plain folders is the name of ROOT), or say that the camera stood still
+(``--cameras still``). With the first, disparities and
 tracks of Shape of Motion's ``davis`` layout are used where there are any; ``som-data`` demands all of them. There is no
 truth from new viewpoints: held-out frames are tested. A leaf module, see :mod:`dataparsers.base`.
 
@@ -60,8 +61,9 @@ class DavisDataParserConfig(ClipDataParserConfig):
     """Which sequence to train on; needed only where there are several."""
     res: str = "480p"
     """Folder level between kind and sequence."""
-    cameras: Literal["auto", "droid", "llff", "colmap"] = "auto"
-    """Which cameras to read; auto takes the first kind that is there, in this order."""
+    cameras: Literal["auto", "droid", "llff", "colmap", "still"] = "auto"
+    """Which cameras to read; auto takes the first kind that is there, in this order. still: none, for a camera that
+    never moved; the focal length is a guess (:func:`dataparsers.davis_files.guessed_focal`)."""
     downscale_factor: int | None = None
     """Train on images at 1/n, made once. Disparities and tracks belong to the full size and are then left out."""
     eval_interval: int = 8
@@ -107,6 +109,8 @@ class DavisDataParser(ClipDataParser):
         keyframes = nearest_views([(0, k) for k in cameras.keyframes], train)
         priors = _training_priors(footage, cameras, train, full, size)
         protocol = replace(protocol, tests=words, resolution=f"{size[0]}x{size[1]}")
+        if cameras.kind == "still":
+            protocol = replace(protocol, poses="none: a camera that stands still, of guessed focal length")
         return Clip(
             train=clip_views(train, size, len(frames), priors, keyframes or None),
             evaluation=clip_views(test, size, len(frames), _masks_of(test)),

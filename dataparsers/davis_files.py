@@ -21,10 +21,10 @@ from dataparsers.resized import resized, sister
 from dyngs_plugins.priors.colmap_files import find_model, read_model
 from dyngs_plugins.priors.files import check_size
 from dyngs_plugins.priors.llff_files import read_poses_bounds
-from dyngs_plugins.priors.normalise import SceneNormalisation
+from dyngs_plugins.priors.normalise import IDENTITY, SceneNormalisation
 from dyngs_plugins.priors.som_files import read_cameras
 
-Kind = Literal["droid", "llff", "colmap"]
+Kind = Literal["droid", "llff", "colmap", "still"]
 _CAMERAS_FLAG = "--pipeline.datamanager.dataparser.cameras"
 
 
@@ -151,7 +151,7 @@ def mask_files(footage: Footage, full: tuple[int, int], size: tuple[int, int]) -
 
 
 def find_cameras(
-    footage: Footage, wanted: Literal["auto", "droid", "llff", "colmap"], size: tuple[int, int], train: Sequence[int]
+    footage: Footage, wanted: Kind | Literal["auto"], size: tuple[int, int], train: Sequence[int]
 ) -> SolvedCameras:
     """The cameras of a video, for images of ``size`` (width, height).
 
@@ -162,6 +162,8 @@ def find_cameras(
     Raises:
         FileNotFoundError, ValueError: none are there (says where they may lie and how to make them), or damaged ones.
     """
+    if wanted == "still":
+        return _still(footage, size)
     root, name = footage.root, footage.name
     folders = [root / "cameras" / name, *([root] if footage.alone else [])]
     places: dict[Kind, list[Path]] = {
@@ -180,9 +182,27 @@ def find_cameras(
         f"{looked[0]}: no cameras for {name}, nor in "
         f"{', '.join(str(p.relative_to(root)) for p in looked[1:]) or 'another place'}. DAVIS has none: solve them with "
         "COLMAP (with what moves masked out), DROID-SLAM or MegaSaM, and put them there. A folder of images/ and "
-        "poses_bounds.npy becomes a clip with depth and tracks by `dyngs process FOLDER --out CLIP`."
+        "poses_bounds.npy becomes a clip with depth and tracks by `dyngs process FOLDER --out CLIP`. If the camera stood "
+        f"still: {_CAMERAS_FLAG} still."
         + ("" if wanted == "auto" else f" Other cameras may be there: {_CAMERAS_FLAG} auto.")
     )
+
+
+def guessed_focal(width: int, height: int) -> float:
+    """``sqrt(3) / 2`` of the longer side, 60 degrees of view: what RoDynRF and SplineGS start from on DAVIS."""
+    return 3**0.5 / 2 * max(width, height)
+
+
+def _still(footage: Footage, size: tuple[int, int]) -> SolvedCameras:
+    """One camera at the origin for all images. Nothing says how large the scene is, so its frame is left alone."""
+    warnings.warn(
+        f"{footage.root}: the camera of {footage.name} is taken to stand still, with a guessed focal length. If it "
+        "moved, everything static will seem to move, and no new viewpoint will be right.",
+        stacklevel=2,
+    )
+    count, focal = len(footage.images), guessed_focal(*size)
+    K = torch.tensor([[focal, 0.0, size[0] / 2], [0.0, focal, size[1] / 2], [0.0, 0.0, 1.0]])
+    return SolvedCameras("still", [torch.eye(4)] * count, [K] * count, [None] * count, frame=IDENTITY)
 
 
 def _droid(footage: Footage, path: Path, size: tuple[int, int], train: Sequence[int]) -> SolvedCameras:

@@ -372,3 +372,23 @@ def test_judo(tmp_path):
     assert len(views) == 14
     assert (views.dynamic(0) > 0).any()
     assert not views.dynamic(1).any()
+
+
+@pytest.mark.parametrize(("name", "train", "test", "masks"), [("camel", 79, 11, 90), ("judo", 14, 2, 4)])
+def test_real_videos_open_for_a_camera_that_stood_still(name, train, test, masks):
+    if not (DATA / name).is_dir():
+        pytest.skip(f"{DATA / name} is not here")
+    with pytest.warns(UserWarning, match=f"the camera of {name} is taken to stand still, with a guessed focal length"):
+        splits = parse_all(config(DATA / name, cameras="still"))
+    assert (len(splits["train"].image_filenames), len(splits["test"].image_filenames)) == (train, test)
+    cameras = splits["train"].cameras
+    assert cameras.camera_to_worlds.unique(dim=0).shape[0] == 1
+    if name == "camel":
+        assert float(cameras.fx[0]) == pytest.approx(739.59, abs=0.01)
+    assert "poses none: a camera that stands still" in splits["test"].metadata["protocol"]
+    files = [f for split in ("train", "test") for f in splits[split].metadata["priors"].mask_files or ()]
+    assert len([f for f in files if f]) == masks
+    views = ClipViews.from_dataparser_outputs(splits["train"])
+    shown = next(i for i, f in enumerate(splits["train"].metadata["priors"].mask_files) if f)
+    assert views.image(shown).shape[:2] == views.dynamic(shown).shape
+    assert (views.dynamic(shown) > 0).any()
