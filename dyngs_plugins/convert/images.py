@@ -39,7 +39,7 @@ def write_picture(
     suffix = picture.file.suffix.lower()
     fits = suffix == ".png" if png else suffix in IMAGE_SUFFIXES
     if straight is None and fits and not _recolours(picture, pixels, transparent):
-        target = Path(f"{stem}{picture.file.suffix}")
+        target = Path(f"{stem}{suffix if png else picture.file.suffix}")  # who reads only .png reads no .PNG
         with open(picture.file, "rb") as content, atomic_file(target) as file:
             shutil.copyfileobj(content, file)
         return target

@@ -176,6 +176,6 @@ def _say(converted: Converted, source: Source, every: Sequence[Picture], test: S
                ("tracks", train.tracks is not None)) if not there]  # fmt: skip
     if missing:
         converted.lost.append(f"{', '.join(missing)}: the source has none for all images. Make them with "
-                              "`dyngs process FOLDER`")  # fmt: skip
+                              "`dyngs process` on the new folder")  # fmt: skip
     kept = ["depths", "tracks", "frame rate", "true tracks", "cameras' numbers"]
     converted.lose(source, kept=[*kept, *(["masks"] if _masked(train) else [])])

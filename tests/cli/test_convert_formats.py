@@ -194,6 +194,20 @@ def test_llff_takes_near_and_far_from_points_or_depth(scene, tmp_path):
         assert (bounds[:, 1] > 1.2 * bounds[:, 0]).all()
 
 
+def test_upper_case_suffixes_and_names_in_any_script(scene, tmp_path):
+    root = tmp_path / "mémoire 夏"
+    shutil.copytree(scene("llff").root, root)
+    shutil.rmtree(root / "sparse")
+    for path in (root / "images").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    run(root, "dnerf", tmp_path / "neuer Ordner ü")
+    assert {p.suffix for p in (tmp_path / "neuer Ordner ü" / "train").iterdir()} == {".png"}
+    assert len(loader("dyn-dnerf-data", tmp_path / "neuer Ordner ü").parsed()[0].train) == 4
+    run(root, "colmap", tmp_path / "colmap")
+    assert {p.suffix for p in (tmp_path / "colmap" / "images").iterdir()} == {".PNG"}
+    assert len(loader("colmap-time-data", tmp_path / "colmap").parsed()[0].train) == 4
+
+
 def test_llff_keeps_points_in_the_model_beside_it(scene, tmp_path):
     run(scene("nerfies-interp").root, "llff", tmp_path / "out")
     clip = loader("llff-data", tmp_path / "out").parsed()[0]
