@@ -114,7 +114,8 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
             GaussianSet(DYNAMIC, motion.columns(), self.config.isotropic),
             GaussianSet(STATIC, isotropic=self.config.isotropic),
         ]
-        self.scene = Scene(sets, motion, self.config.exposure.setup(num_views=self.num_train_data))
+        exposure = self.config.exposure.setup(num_views=self.num_train_data, num_frames=self.num_frames)
+        self.scene = Scene(sets, motion, exposure)
         for name in self.config.losses:
             look_up(name)
         self.density = {
@@ -248,6 +249,7 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         }
         if dynamic is not None:
             terms.update(self.scene.motion.regularisers(dynamic.activated()))
+        terms.update(self.scene.exposure.regularisers(views.index))
         return terms
 
     def _active_losses(self) -> list[str]:

@@ -52,6 +52,10 @@ class ExposureModel(nn.Module, ABC):
             info=render.info,
         )
 
+    def regularisers(self, view_index: Int[Tensor, "b"] | None) -> dict[str, Tensor]:
+        """The model's own penalties (already weighted) on the exposures of a batch's views."""
+        return {}
+
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {f"exposure_{name.replace('.', '_')}": [parameter] for name, parameter in self.named_parameters()}
 
@@ -59,7 +63,7 @@ class ExposureModel(nn.Module, ABC):
 class InstantExposure(ExposureModel):
     """A shutter of zero length: the image is one sharp render."""
 
-    def __init__(self, config: InstantExposureConfig, num_views: int):
+    def __init__(self, config: InstantExposureConfig, num_views: int, num_frames: int = 1):
         super().__init__()
 
     def instants(self, camera_T_world, K, time, view_index, mode: Mode) -> Instants:
@@ -73,7 +77,7 @@ class InstantExposure(ExposureModel):
 
 @dataclass
 class ExposureConfig(ComponentConfig):
-    """An exposure model and its settings; ``setup(num_views=V)`` builds it."""
+    """An exposure model and its settings; ``setup(num_views=V, num_frames=T)`` builds it."""
 
     _target: type = field(default_factory=lambda: ExposureModel)
 

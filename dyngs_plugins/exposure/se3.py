@@ -1,0 +1,101 @@
+"""Rigid motions from six numbers [translation rho, rotation phi], safe at the identity, where every path starts.
+
+Rotations are wxyz quaternions in between: they interpolate without a matrix logarithm.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_SMALL = 1e-4
+"""Below this squared angle series take over: their first left-out term is under float32's rounding."""
+
+
+def _ratio(squared: Tensor, exact: Tensor, series: Tensor) -> Tensor:
+    return torch.where(squared < _SMALL, series, exact)
+
+
+def _angle(squared: Tensor) -> Tensor:
+    # The branch that is not used must not divide by zero either: its gradient would be 0 times infinity.
+    return squared.clamp_min(_SMALL).sqrt()
+
+
+def quaternion_exp(phi: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4"]:
+    """The rotation by the angle ``|phi|`` about ``phi``."""
+    squared = (phi * phi).sum(-1, keepdim=True)
+    half = 0.5 * _angle(squared)
+    cosine = _ratio(squared, torch.cos(half), 1 - squared / 8 + squared * squared / 384)
+    sine = _ratio(squared, torch.sin(half) / (2 * half), 0.5 - squared / 48 + squared * squared / 3840)
+    return torch.cat([cosine, sine * phi], dim=-1)
+
+
+def quaternion_log(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3"]:
+    """The rotation vector of a unit quaternion, of at most half a turn: the inverse of `quaternion_exp`."""
+    q = torch.where(q[..., :1] < 0, -q, q)  # both signs are the same rotation; this one is the shorter way
+    w, v = q[..., :1], q[..., 1:]
+    squared = (v * v).sum(-1, keepdim=True)
+    length = _angle(squared)
+    exact = 2 * torch.atan2(length, w) / length
+    # atan(x) / x = 1 - x^2/3 + x^4/5 with x = |v| / w
+    x2 = squared / (w * w).clamp_min(0.5)
+    series = 2 / w.clamp_min(0.5) * (1 - x2 / 3 + x2 * x2 / 5)
+    return _ratio(squared, exact, series) * v
+
+
+def quaternion_product(p: Float[Tensor, "*b 4"], q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+    """The rotation q followed by p."""
+    pw, px, py, pz = p.unbind(-1)
+    qw, qx, qy, qz = q.unbind(-1)
+    return torch.stack(
+        [
+            pw * qw - px * qx - py * qy - pz * qz,
+            pw * qx + px * qw + py * qz - pz * qy,
+            pw * qy - px * qz + py * qw + pz * qx,
+            pw * qz + px * qy - py * qx + pz * qw,
+        ],
+        dim=-1,
+    )
+
+
+def inverse(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+    """The opposite rotation of a unit quaternion."""
+    return torch.cat([q[..., :1], -q[..., 1:]], dim=-1)
+
+
+def matrix(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotation matrix of a unit quaternion."""
+    w, x, y, z = q.unbind(-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=-2)
+
+
+def rigid(q: Float[Tensor, "*b 4"], translation: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
+    """The motion ``x -> R(q) x + translation`` as a matrix."""
+    top = torch.cat([matrix(q), translation[..., None]], dim=-1)
+    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype, device=top.device)
+    return torch.cat([top, bottom.expand(*top.shape[:-2], 1, 4)], dim=-2)
+
+
+def translation_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3"]:
+    """Where the origin goes under ``exp(xi)``: ``(I + B [phi]x + C [phi]x^2) rho``.
+
+    ``B = (1 - cos a) / a^2`` and ``C = (a - sin a) / a^3`` with the angle ``a = |phi|``.
+    """
+    rho, phi = xi[..., :3], xi[..., 3:]
+    squared = (phi * phi).sum(-1, keepdim=True)
+    angle = _angle(squared)
+    b = _ratio(squared, (1 - torch.cos(angle)) / angle**2, 0.5 - squared / 24 + squared * squared / 720)
+    c = _ratio(squared, (angle - torch.sin(angle)) / angle**3, 1 / 6 - squared / 120 + squared * squared / 5040)
+    once = torch.linalg.cross(phi, rho)
+    return rho + b * once + c * torch.linalg.cross(phi, once)
+
+
+def exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 4 4"]:
+    """The rigid motion of a twist [rho, phi]."""
+    return rigid(quaternion_exp(xi[..., 3:]), translation_exp(xi))

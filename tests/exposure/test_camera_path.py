@@ -1,0 +1,322 @@
+"""Camera paths within an exposure: rigid motions, the invariants of blur, and the facts of the papers' sheets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from dyngs_plugins.exposure import se3
+from dyngs_plugins.exposure.base import InstantExposureConfig
+from dyngs_plugins.exposure.camera_path import CameraPathExposureConfig
+from dyngs_plugins.exposure.trajectories import KNOTS, cumulative_basis, poses_along
+from dyngs_plugins.gaussian_sets import GaussianSet, logit
+from dyngs_plugins.motion.base import MotionField
+from dyngs_plugins.motion.static import StaticMotionConfig
+from dyngs_plugins.scene import DYNAMIC, STATIC, Scene, Views
+
+KINDS = list(KNOTS)
+IDENTITY = torch.eye(4)
+
+
+def twists(*shape: int, scale: float = 1.0, seed: int = 0) -> Tensor:
+    return scale * torch.randn(*shape, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# Rigid motions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4, 1e-8, 0.0])
+def test_exponential_is_the_matrix_exponential(scale: float):
+    xi = twists(50, scale=scale)
+    generator = torch.zeros(50, 4, 4, dtype=torch.float64)
+    rho, (x, y, z) = xi[:, :3], xi[:, 3:].unbind(-1)
+    generator[:, :3, 3] = rho
+    generator[:, 0, 1], generator[:, 0, 2], generator[:, 1, 2] = -z, y, -x
+    generator[:, 1, 0], generator[:, 2, 0], generator[:, 2, 1] = z, -y, x
+    torch.testing.assert_close(se3.exp(xi), torch.linalg.matrix_exp(generator), atol=1e-11, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.9, 1e-3, 1e-8])
+def test_quaternions_agree_with_scipy(scale: float):
+    phi = twists(50, scale=scale)[:, 3:]
+    q = se3.quaternion_exp(phi)
+    theirs = torch.from_numpy(Rotation.from_rotvec(phi.numpy()).as_quat(canonical=True))[:, [3, 0, 1, 2]]
+    torch.testing.assert_close(torch.where(q[:, :1] < 0, -q, q), theirs, atol=1e-12, rtol=1e-10)
+    torch.testing.assert_close(se3.quaternion_log(q), phi, atol=1e-11, rtol=1e-8)
+    torch.testing.assert_close(se3.quaternion_log(-q), phi, atol=1e-11, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_at_the_identity_are_finite_and_right(kind):
+    knots = torch.zeros(2, KNOTS[kind], 6, dtype=torch.float64, requires_grad=True)
+    u = torch.tensor([0.0, 0.3, 0.5, 1.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda k: poses_along(kind, k, u), (knots,), eps=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_control_poses_of_a_translation_stand_still_there(kind):
+    knots = torch.zeros(1, KNOTS[kind], 6)
+    knots[..., :3] = torch.tensor([0.1, -0.2, 0.3])
+    path = poses_along(kind, knots, torch.linspace(0, 1, 5))
+    expected = IDENTITY.clone()
+    expected[:3, 3] = knots[0, 0, :3]
+    torch.testing.assert_close(path[0], expected.expand(5, 4, 4), atol=1e-6, rtol=1e-6)
+
+
+def test_linear_paths_end_at_their_control_poses_and_bsplines_pass_by_theirs():
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    knots = twists(3, 2, scale=0.3)
+    torch.testing.assert_close(poses_along("linear", knots, ends), se3.exp(knots))
+    knots = twists(3, 4, scale=0.3)
+    position = se3.translation_exp(knots)
+    start = poses_along("bspline", knots, ends)[:, 0, :3, 3]
+    torch.testing.assert_close(start, (position[:, 0] + 4 * position[:, 1] + position[:, 2]) / 6)
+
+
+def test_the_cumulative_basis_is_that_of_the_cubic_bspline():
+    u = torch.linspace(0, 1, 11, dtype=torch.float64)
+    steps = torch.cat([torch.ones(11, 1, dtype=torch.float64), cumulative_basis(u), torch.zeros(11, 1)], dim=1)
+    weights = steps[:, :-1] - steps[:, 1:]
+    expected = torch.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3], 1) / 6
+    torch.testing.assert_close(weights, expected)
+
+
+def test_another_number_of_knots_is_refused():
+    with pytest.raises(ValueError, match="A bspline path has 4 control poses, found 2"):
+        poses_along("bspline", torch.zeros(1, 2, 6), torch.tensor([0.5]))
+
+
+# Exposures ------------------------------------------------------------------------------------------------------------
+
+
+class Glide(MotionField):
+    """Everything moves at one speed."""
+
+    def __init__(self, velocity: tuple[float, float, float]):
+        super().__init__()
+        self.velocity = torch.tensor(velocity)
+
+    def at(self, gaussians, times):
+        means = gaussians.means + times[:, None, None] * self.velocity
+        return gaussians.replace(means=means, quats=gaussians.quats.expand(len(times), -1, -1))
+
+
+def make_set(name: str, means: Tensor, size: float = 0.15, color: Tensor | None = None) -> GaussianSet:
+    gaussians = GaussianSet(name, {})
+    n = len(means)
+    colors = torch.rand(n, 3, generator=torch.Generator().manual_seed(1)) * 0.8 + 0.1 if color is None else color
+    gaussians.load_rows(
+        {
+            "means": means,
+            "quats": torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1),
+            "scales": torch.full((n, 3), size).log(),
+            "opacities": logit(torch.full((n,), 0.8)),
+            "colors": logit(colors),
+        }
+    )
+    return gaussians
+
+
+def make_scene(exposure, motion: MotionField | None = None, n: int = 40, views: int = 2, frames: int = 5) -> Scene:
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(n, 3, generator=generator) * torch.tensor([0.8, 0.6, 0.3]) + torch.tensor([0.0, 0, 4])
+    motion = motion or StaticMotionConfig().setup(num_frames=frames)
+    sets = [make_set(DYNAMIC, means[: n // 2]), make_set(STATIC, means[n // 2 :])]
+    return Scene(sets, motion, exposure.setup(num_views=views, num_frames=frames))
+
+
+def make_views(index: tuple[int, ...] | None = (0, 1)) -> Views:
+    count = 2
+    cameras = IDENTITY.repeat(count, 1, 1)
+    cameras[1, 0, 3] = 0.2
+    K = torch.tensor([[40.0, 0, 24], [0, 40, 18], [0, 0, 1]]).repeat(count, 1, 1)
+    shown = None if index is None else torch.tensor(index)
+    return Views(cameras, K, torch.tensor([0.25, 0.75]), 48, 36, shown)
+
+
+def knots_of(scene: Scene, scale: float = 0.02, seed: int = 3) -> None:
+    with torch.no_grad():
+        scene.exposure.knots.copy_(twists(*scene.exposure.knots.shape[:2], scale=scale, seed=seed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("blend", ["display", "linear"])
+def test_a_path_that_has_not_begun_blurs_nothing(kind, blend):
+    config = CameraPathExposureConfig(trajectory=kind, blend=blend, num_instants=3)
+    sharp = make_scene(InstantExposureConfig()).render(make_views(), mode="train", needs=("dynamic", "depth"))
+    blurred = make_scene(config).render(make_views(), mode="train", needs=("dynamic", "depth"))
+    for name in sharp.channels:
+        torch.testing.assert_close(blurred.channels[name], sharp.channels[name], atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(blurred.alpha, sharp.alpha, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_sum_to_one_and_a_plain_wall_stays_plain(kind):
+    scene = make_scene(CameraPathExposureConfig(trajectory=kind, num_instants=5, blend="linear"))
+    knots_of(scene)
+    instants = scene.exposure.instants(*_arguments(make_views()), mode="train")
+    total = torch.zeros(2).index_add(0, instants.view, instants.weight)
+    torch.testing.assert_close(total, torch.ones(2))
+    color = torch.tensor([0.2, 0.5, 0.8])
+    for gaussians in scene.gaussian_sets():
+        gaussians.raw["colors"].data[:] = logit(color)
+    image = scene.render(make_views(), mode="train", background=color).channels["rgb"]
+    torch.testing.assert_close(image, color.expand_as(image), atol=1e-5, rtol=1e-5)
+
+
+def _arguments(views: Views):
+    return views.camera_T_world, views.K, views.time, views.index
+
+
+def test_time_reversal_of_path_and_scene_gives_the_same_image():
+    config = CameraPathExposureConfig(num_instants=5, open_share=0.8)
+    scene = make_scene(config, Glide((0.8, 0, 0)))
+    knots_of(scene)
+    forward = scene.render(make_views(), mode="train").channels["rgb"]
+    with torch.no_grad():
+        scene.exposure.knots.copy_(scene.exposure.knots.flip(1))
+    scene.exposure.half_time *= -1
+    backward = scene.render(make_views(), mode="train").channels["rgb"]
+    torch.testing.assert_close(forward, backward, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_the_path_and_no_further_than_the_views_in_the_batch(kind):
+    scene = make_scene(CameraPathExposureConfig(trajectory=kind, num_instants=3), views=3)
+    views = make_views((0, 2))
+    (scene.render(views, mode="train").channels["rgb"] * torch.linspace(0, 1, 48)[:, None]).sum().backward()
+    grad = scene.exposure.knots.grad
+    assert torch.isfinite(grad).all()
+    assert grad[0].abs().max() > 0
+    assert grad[2].abs().max() > 0
+    assert not grad[1].any()
+
+
+def test_more_instants_converge():
+    images = {}
+    for count in (3, 9, 27, 81):
+        scene = make_scene(CameraPathExposureConfig(num_instants=count))
+        knots_of(scene, 0.05)
+        images[count] = scene.render(make_views(), mode="train").channels["rgb"]
+    errors = [float((images[count] - images[81]).abs().mean()) for count in (3, 9, 27)]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+def test_a_still_scene_does_not_depend_on_the_exposure_time():
+    images = []
+    for share in (0.0, 1.0):
+        scene = make_scene(CameraPathExposureConfig(num_instants=3, open_share=share))
+        knots_of(scene)
+        images.append(scene.render(make_views(), mode="train").channels["rgb"])
+    assert torch.equal(*images)
+
+
+def test_a_moving_point_leaves_a_streak_as_long_as_it_moved():
+    """A small Gaussian at 8 px a frame, shutter open for three quarters of one: a box of 6 px, with the energy of a point."""
+    frames, speed, share = 5, 8.0, 0.75
+    depth, focal = 4.0, 40.0
+    velocity = (speed * (frames - 1) * depth / focal, 0.0, 0.0)
+    start = torch.tensor([[-velocity[0] / 2, 0.0, depth]])
+    config = CameraPathExposureConfig(num_instants=41, open_share=share)
+    scene = Scene(
+        [make_set(DYNAMIC, start, size=0.02, color=torch.ones(1, 3) * 0.9)],
+        Glide(velocity),
+        config.setup(num_views=1, num_frames=frames),
+    )
+    K = torch.tensor([[focal, 0, 24], [0, focal, 18], [0, 0, 1]])[None]
+    views = Views(IDENTITY[None], K, torch.tensor([0.5]), 48, 36, torch.tensor([0]))
+    streak = scene.render(views, mode="train").channels["rgb"][0, ..., 0].sum(0)
+    point = scene.render(views, mode="mid").channels["rgb"][0, ..., 0].sum(0)
+    torch.testing.assert_close(streak.sum(), point.sum(), atol=0.0, rtol=0.02)
+    x = torch.arange(48) + 0.5
+    centre = (streak * x).sum() / streak.sum()
+    variance = (streak * (x - centre) ** 2).sum() / streak.sum() - (point * (x - 24) ** 2).sum() / point.sum()
+    assert float(centre) == pytest.approx(24.0, abs=0.05)
+    length = float((12 * variance).sqrt())  # of a box
+    assert length == pytest.approx(share * speed, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_middle_is_one_of_the_instants(kind):
+    scene = make_scene(CameraPathExposureConfig(trajectory=kind, num_instants=5))
+    knots_of(scene)
+    several = scene.exposure.instants(*_arguments(make_views()), mode="train")
+    middle = scene.exposure.instants(*_arguments(make_views()), mode="mid")
+    torch.testing.assert_close(several.camera_T_world[[2, 7]], middle.camera_T_world, atol=1e-6, rtol=1e-6)
+    assert len(middle.time) == 2
+    start, end = (scene.exposure.instants(*_arguments(make_views()), mode=m) for m in ("start", "end"))
+    torch.testing.assert_close(several.camera_T_world[[0, 5]], start.camera_T_world, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(several.camera_T_world[[4, 9]], end.camera_T_world, atol=1e-6, rtol=1e-6)
+
+
+def test_cameras_that_are_no_training_views_are_sharp_and_as_given():
+    scene = make_scene(CameraPathExposureConfig())
+    knots_of(scene)
+    views = make_views(None)
+    instants = scene.exposure.instants(*_arguments(views), mode="train")
+    assert torch.equal(instants.camera_T_world, views.camera_T_world)
+    assert scene.exposure.regularisers(None) == {}
+
+
+def test_motion_is_in_the_cameras_own_frame():
+    """Along its own z, whichever way it looks."""
+    scene = make_scene(CameraPathExposureConfig(num_instants=3))
+    scene.exposure.knots.data[:, :, 2] = 0.1
+    camera_T_world = se3.exp(twists(2, scale=0.7)).float()
+    instants = scene.exposure.instants(
+        camera_T_world, torch.eye(3).repeat(2, 1, 1), torch.zeros(2), torch.tensor([0, 1]), "mid"
+    )
+    moved = torch.linalg.inv(instants.camera_T_world)
+    given = torch.linalg.inv(camera_T_world)
+    torch.testing.assert_close(moved[:, :3, 3] - given[:, :3, 3], 0.1 * given[:, :3, 2], atol=1e-6, rtol=1e-5)
+
+
+def test_the_gauge_that_the_anchor_fixes():
+    """Other given poses with the opposite motion before every control pose make the same image."""
+    scene = make_scene(CameraPathExposureConfig(num_instants=3), views=2)
+    knots_of(scene)
+    views = make_views()
+    expected = scene.render(views, mode="train").channels["rgb"]
+    shift = IDENTITY.clone()
+    shift[:3, 3] = torch.tensor([0.03, -0.02, 0.05])
+    path = poses_along("linear", scene.exposure.knots, torch.linspace(0, 1, 3))
+    moved = torch.linalg.inv(shift @ path) @ (shift @ views.camera_T_world)[:, None]
+    torch.testing.assert_close(
+        moved.reshape(-1, 4, 4), scene.exposure.instants(*_arguments(views), mode="train").camera_T_world
+    )
+    assert float(scene.exposure.regularisers(views.index)["exposure_anchor"]) > 0
+    scene.exposure.knots.data.zero_()
+    assert float(scene.exposure.regularisers(views.index)["exposure_anchor"]) == 0.0
+    assert expected.shape == (2, 36, 48, 3)
+
+
+def test_linear_light_is_brighter_than_display_values():
+    """Black and white average to 0.73 in linear light and to 0.5 in display values."""
+    for blend, expected in (("linear", 0.7297), ("display", 0.5)):
+        exposure = CameraPathExposureConfig(num_instants=3, blend=blend).setup(num_views=1, num_frames=1)
+        from dyngs_plugins.types import Instants, Render
+
+        image = torch.stack([torch.zeros(1, 1, 3), torch.ones(1, 1, 3)])
+        instants = Instants(
+            IDENTITY.repeat(2, 1, 1),
+            torch.eye(3).repeat(2, 1, 1),
+            torch.zeros(2),
+            torch.full((2,), 0.5),
+            torch.zeros(2).long(),
+        )
+        found = exposure.compose(Render({"rgb": image}, image[..., :1], None), instants, 1).channels["rgb"]
+        assert float(found[0, 0, 0, 0]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_even_number_of_instants_is_refused():
+    with pytest.raises(ValueError, match="num_instants is 4; expected an odd number"):
+        CameraPathExposureConfig(num_instants=4).setup(num_views=1, num_frames=1)
+
+
+def test_shapes_of_the_parameters():
+    for kind, count in (("linear", 2), ("bspline", 4), ("bezier", 9)):
+        exposure = CameraPathExposureConfig(trajectory=kind).setup(num_views=5, num_frames=5)
+        assert exposure.knots.shape == (5, count, 6)
+        assert list(exposure.param_groups()) == ["exposure_knots"]
