@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dataparsers.checks import IMAGE_SUFFIXES
+
 
 @dataclass(frozen=True)
 class Instants:
@@ -132,7 +134,7 @@ def pattern_values(pattern: str, names: Sequence[str]) -> list[float]:
 def _json_pairs(path: Path, text: str) -> list[tuple[str, float]]:
     try:
         content: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as JSON ({error}). Correct it, or write lines of name,seconds into "
                          "a .csv.") from error  # fmt: skip
     if isinstance(content, Mapping):
@@ -169,6 +171,12 @@ def _line_pairs(path: Path, text: str) -> list[tuple[str, float]]:
 
 
 def _lookup(path: Path, table: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    bare_table: dict[str, float] = {}
+    for name, value in table.items():  # an image's suffix may be in upper case, or another one than when it was listed
+        path_of = PurePosixPath(name)
+        if path_of.suffix.lower() in IMAGE_SUFFIXES:
+            bare_table.setdefault(str(path_of.with_suffix("")), value)
+    table = bare_table | dict(table)
     values, missing = [], []
     for name in names:
         bare = PurePosixPath(name)

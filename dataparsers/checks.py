@@ -67,6 +67,12 @@ def image_size(path: Path) -> tuple[int, int]:
         raise ValueError(f"{path}: cannot be read as an image ({error}). Write this image again.") from error
 
 
+def either_case(path: Path) -> Path:
+    """``path``, or the file with its suffix in upper case where only that is there."""
+    upper = path.with_name(path.name.removesuffix(path.suffix) + path.suffix.upper())
+    return upper if not path.is_file() and upper.is_file() else path
+
+
 def companions(images: Sequence[Path], folder: Path, suffix: str, what: str) -> tuple[Path, ...]:
     """The file of the same stem for every image, its suffix in lower or upper case.
 
@@ -74,9 +80,7 @@ def companions(images: Sequence[Path], folder: Path, suffix: str, what: str) -> 
         FileNotFoundError: some are missing; says how many, and the first.
     """
     present = {entry.name for entry in os.scandir(folder)}
-    names = [f"{image.stem}{suffix}" for image in images]
-    upper = [f"{image.stem}{suffix.upper()}" for image in images]
-    files = tuple(folder / (b if a not in present and b in present else a) for a, b in zip(names, upper, strict=True))
+    files = tuple(either_case(folder / f"{image.stem}{suffix}") for image in images)
     missing = [path for path in files if path.name not in present]
     if missing:
         raise FileNotFoundError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dataparsers.clip import SeedPoints
-from dyngs_plugins.priors.colmap_files import ColmapImage, ColmapModel, find_model, read_model
+from dyngs_plugins.priors.colmap_files import ColmapCamera, ColmapImage, ColmapModel, find_model, read_model
 
 _WEAK = 1e-3
 """A distortion coefficient up to here moves no pixel of a usual image by a whole pixel."""
@@ -130,6 +130,23 @@ def model_folder(root: Path, given: Path | None = None) -> Path:
     return found
 
 
+def require_shape(folder: Path, camera: ColmapCamera, name: str, size: tuple[int, int]) -> None:
+    """Raise unless an image of ``size`` (width, height) has its camera's shape, to the rounding of a reduced image."""
+    expected = size[0] * camera.height / camera.width
+    if abs(size[1] - expected) > max(1.5, 0.02 * expected):
+        raise ValueError(
+            f"{folder}: camera {camera.id} of {name} is {camera.width}x{camera.height}, but the image is "
+            f"{size[0]}x{size[1]}, of another shape. Was it cropped or turned? Solve the cameras for these images."
+        )
+
+
+def warn_of_lost(folder: Path, model: ColmapModel, known: Mapping[str, ColmapImage]) -> None:
+    """Say how many of the model's images have no file: left out on purpose, or lost."""
+    if len(known) < len(model.images):
+        warnings.warn(f"{folder}: {len(model.images) - len(known)} of {len(model.images)} images of the COLMAP model "
+                      "have no file and are left out.", stacklevel=3)  # fmt: skip
+
+
 def _keys(name: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     path = PurePosixPath(name)
     return path.parts, path.with_suffix("").parts, (path.stem,)
@@ -137,12 +154,7 @@ def _keys(name: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 def _posed(folder: Path, model: ColmapModel, image: ColmapImage, size: tuple[int, int]) -> PosedImage:
     camera = model.cameras[image.camera_id]
-    expected = size[0] * camera.height / camera.width
-    if abs(size[1] - expected) > max(1.5, 0.02 * expected):  # a reduced image's sides are rounded
-        raise ValueError(
-            f"{folder}: camera {camera.id} of {image.name} is {camera.width}x{camera.height}, but the image is "
-            f"{size[0]}x{size[1]}, of another shape. Was it cropped or turned? Solve the cameras for these images."
-        )
+    require_shape(folder, camera, image.name, size)
     try:
         K, distortion = camera.K(*size), camera.distortion()
     except ValueError as error:

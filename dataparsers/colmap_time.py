@@ -23,10 +23,11 @@ from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.capture_times import Instants, instants_of_order, instants_of_values, pattern_values, read_timestamps
 from dataparsers.checks import IMAGE_SUFFIXES, common_image_size, image_files
 from dataparsers.clip import Clip, Frame, clip_views, hold_out
-from dataparsers.colmap_model import model_folder, model_points, posed_images, registered
+from dataparsers.colmap_model import model_folder, model_points, posed_images, registered, warn_of_lost
 from dataparsers.image_folders import reduced_images
 from dataparsers.protocols import Protocol, pick_protocol
 from dyngs_plugins.priors.colmap_files import ColmapImage, ColmapModel, find_model, read_model
+from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.views import Priors
 
 _POSES = "given (COLMAP over the images of all splits)"
@@ -139,7 +140,11 @@ class ColmapTimeDataParser(ClipDataParser):
         if config.time_pattern:
             return instants_of_values("time_pattern", pattern_values(config.time_pattern, names), seconds=False)
         beside = (root / f"timestamps{suffix}" for suffix in (".csv", ".json", ".txt"))
-        path = root / config.timestamps if config.timestamps else next((p for p in beside if p.is_file()), None)
+        path = (
+            root / config.timestamps
+            if config.timestamps
+            else next((p for p in beside if optional_file(p, "file of timestamps")), None)
+        )
         if path is not None:
             return instants_of_values(str(path), read_timestamps(path, names), seconds=True)
         # Images that COLMAP could not place leave a gap in time.
@@ -223,9 +228,7 @@ def _check_registered(folder: Path, model: ColmapModel, names: Sequence[str], kn
     if lacking:
         warnings.warn(f"{folder}: {len(lacking)} of {len(names)} images are not in the COLMAP model and are left out; "
                       f"the first is {lacking[0]}.", stacklevel=2)  # fmt: skip
-    if len(known) < len(model.images):
-        warnings.warn(f"{folder}: {len(model.images) - len(known)} of {len(model.images)} images of the COLMAP model "
-                      "have no file and are left out.", stacklevel=2)  # fmt: skip
+    warn_of_lost(folder, model, known)
 
 
 def _recognise(root: Path) -> str | None:

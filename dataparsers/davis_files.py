@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dataparsers.checks import image_files, image_size
 from dataparsers.clip import SeedPoints
-from dataparsers.colmap_model import model_points, posed_images, registered
+from dataparsers.colmap_model import model_points, posed_images, registered, warn_of_lost
 from dataparsers.layouts import DAVIS, SEQUENCE_FLAG, find_sequences, median_side
 from dataparsers.llff import frame_of_bounds
 from dataparsers.resized import resized, sister
@@ -225,6 +225,7 @@ def _colmap(footage: Footage, folder: Path, size: tuple[int, int], train: Sequen
     model, names = read_model(folder), [image.name for image in footage.images]
     posed = posed_images(folder, model, names, size, "Solve them too, or remove them.")
     known = registered(folder, model, names)
+    warn_of_lost(folder, model, known)
     return SolvedCameras(
         "colmap",
         [camera.world_T_camera for camera in posed],

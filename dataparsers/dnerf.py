@@ -18,7 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ from dataparsers.clip import Clip, Frame, clip_views
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.resized import reduced_size, resized
 from dyngs_plugins.priors.clip_files import read_json
-from dyngs_plugins.priors.files import check_poses
+from dyngs_plugins.priors.files import check_poses, inside, optional_file
 from dyngs_plugins.priors.views import ClipViews, Priors
 
 _LEGO = "lego's test images show another motion than its training images; use it with a protocol that ends in -val"
@@ -126,7 +126,7 @@ class DynDNerfDataParser(ClipDataParser):
         _require_layout(root)
         splits = {"train": _read_split(root, "train"), tests: _read_split(root, tests)}
         for other in ("val", "test"):
-            if other not in splits and (root / f"transforms_{other}.json").is_file():
+            if other not in splits and _has_split(root, other):
                 splits[other] = _read_split(root, other)
         times, num_frames = _times(splits)
         _require_disjoint(root, splits)
@@ -165,11 +165,22 @@ def _require_layout(root: Path) -> None:
     )
 
 
+def _has_split(root: Path, split: str) -> bool:
+    """Whether a split that the protocol does not need is there. Its times count, so it must not get lost unseen."""
+    path = root / f"transforms_{split}.json"
+    if optional_file(path, "Blender transforms file"):
+        return True
+    if (root / split).is_dir():
+        raise FileNotFoundError(f"{path}: no such file, but there is a folder {split}/ of its images. Expected both, for "
+                                "times are counted over all splits. Restore the file, or remove the folder.")  # fmt: skip
+    return False
+
+
 def _read_split(root: Path, split: str) -> list[Entry]:
     path = root / f"transforms_{split}.json"
     content = read_json(path, "Blender transforms file")
     angle, listed = content.get("camera_angle_x"), content.get("frames")
-    if not isinstance(angle, int | float) or not 0 < angle < math.pi:
+    if isinstance(angle, bool) or not isinstance(angle, int | float) or not 0 < angle < math.pi:
         raise ValueError(
             f"{path}: camera_angle_x is {angle!r}; expected the horizontal field of view, 0 to pi radians."
         )
@@ -188,7 +199,7 @@ def _read_entry(root: Path, path: Path, index: int, frame: Any, angle: float) ->
     if not isinstance(frame, dict):
         raise ValueError(f"{path}: frame {index} is {frame!r}; expected an object with file_path, time and matrix.")
     time = frame.get("time")
-    if not isinstance(time, int | float) or not math.isfinite(time):
+    if isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < math.inf:
         raise ValueError(
             f"{path}: the time of frame {index} is {time!r}; expected a finite number. A static Blender scene has no "
             "times and is not this layout."
@@ -207,7 +218,7 @@ def _image(root: Path, path: Path, index: int, name: Any) -> Path:
     """The file of ``./train/r_000``: the suffix is left out in the release, and present in files of some exporters."""
     if not isinstance(name, str) or not name:
         raise ValueError(f"{path}: file_path of frame {index} is {name!r}; expected a name like ./train/r_000.")
-    bare = root / PurePosixPath(name.replace("\\", "/"))
+    bare = inside(root, name, path)
     folder = bare.parent
     if bare.suffix.lower() in IMAGE_SUFFIXES and bare.is_file():
         return bare

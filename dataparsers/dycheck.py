@@ -35,6 +35,7 @@ from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.seed_points import npy_points
 from dataparsers.som_iphone import SplitFrames, read_keypoints, read_split
 from dyngs_plugins.priors.clip_files import read_json
+from dyngs_plugins.priors.files import optional_file, whole
 from dyngs_plugins.priors.views import Priors
 
 COVISIBLE = "those that at least max(5, a tenth of) the training frames see (covisible/)"
@@ -133,7 +134,7 @@ class DycheckDataParser(ClipDataParser):
             train_frames, test_frames, protocol = self._held_out(train_frames, protocol)
         if seen is None:
             protocol = replace(protocol, mask=None)
-        points = npy_points(root / "points.npy") if (root / "points.npy").is_file() else None
+        points = npy_points(root / "points.npy") if optional_file(root / "points.npy", "point cloud") else None
         return Clip(
             train=clip_views(train_frames, size, count, _priors(root, factor, train_frames, size, required=True)),
             evaluation=clip_views(
@@ -172,7 +173,7 @@ def read_splits(root: Path, train_file: str = "train", val_file: str = "val") ->
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder. Expected a DyCheck capture; pass its folder with --data.")
     train = _checked_split(root, train_file)
-    optional = val_file == "val" and not (root / "splits" / "val.json").is_file()
+    optional = val_file == "val" and not optional_file(root / "splits" / "val.json", "split")
     val = SplitFrames((), (), ()) if optional else _checked_split(root, val_file)
     if not train.names:
         raise ValueError(f"{root / 'splits' / f'{train_file}.json'}: found 0 frames, expected at least one.")
@@ -256,11 +257,11 @@ def _covisible(folder: Path, frames: Sequence[Frame], size: tuple[int, int]) -> 
 def _record(root: Path) -> dict[str, Any]:
     """``extra.json``: fps and factor."""
     path = root / "extra.json"
-    record = read_json(path, "capture record") if path.is_file() else {}
+    record = read_json(path, "capture record") if optional_file(path, "capture record") else {}
     fps, factor = record.get("fps"), record.get("factor")
-    if fps is not None and not (isinstance(fps, int | float) and 0 < fps < math.inf):
+    if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < math.inf):
         raise ValueError(f"{path}: fps is {fps!r}; expected a positive number of frames per second, or none.")
-    if factor is not None and not (isinstance(factor, int) and factor > 0):
+    if factor is not None and not whole(factor, least=1):
         raise ValueError(f"{path}: factor is {factor!r}; expected a positive whole number, or none.")
     return {"fps": None if fps is None else float(fps), "factor": factor}
 

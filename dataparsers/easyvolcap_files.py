@@ -94,7 +94,9 @@ def _matrix(path: Path, storage: cv2.FileStorage, key: str, shapes: Sequence[tup
         wanted = " or ".join(f"{rows}x{columns}" for rows, columns in shapes)
         raise ValueError(f"{path}: {key} is {found}; expected a matrix of {wanted}. Download the file again.")
     if not np.isfinite(matrix).all():
-        raise ValueError(f"{path}: {key} is not finite: {matrix.ravel().tolist()}. Calibrate this camera again.")
+        raise ValueError(
+            f"{path}: {key} is not finite: {matrix.ravel().tolist()}. Expected numbers. Calibrate this camera again."
+        )
     return np.asarray(matrix, np.float64)
 
 

@@ -35,9 +35,10 @@ from dataparsers.easyvolcap_files import read_easy_cameras
 from dataparsers.neu3d import as_followed
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.rig import Rig, RigOptions, find_cameras, pick_cameras, read_rig, rig_views
-from dataparsers.seed_points import ply_points
+from dataparsers.seed_points import ply_points, require_in_sight
 from dataparsers.video_frames import FOLDER_FLAG
-from dyngs_plugins.priors.files import atomic_file, check_size, existing, load_npy
+from dyngs_plugins.priors.files import atomic_file, check_size, existing, load_npy, optional_file
+from dyngs_plugins.priors.pixels import UNREADABLE, require_8_bits
 
 Size = tuple[int, int]
 """Width and height."""
@@ -144,7 +145,7 @@ class EnerfDataParser(ClipDataParser):
             rig_views(rig, train, poses, K, lenses),
             rig_views(rig, test, poses, K, lenses),
             as_followed(protocol, rig, train, test),
-            points=_seed_points(root, full),
+            points=_seed_points(root, rig, full, poses, K),
             extra={"background_plates": _plates(root, names, train, frame, copies, full.size)},
         )
 
@@ -208,8 +209,9 @@ class Reduction:
         left, top = self.offset
         try:
             with Image.open(path) as image:
+                require_8_bits(image)
                 small = image.convert("RGB").resize(self.reduced, Image.Resampling.BOX)
-        except (OSError, SyntaxError) as error:
+        except UNREADABLE as error:
             raise ValueError(f"{path}: cannot be read as an image ({error}). Write this image again.") from error
         try:
             with atomic_file(copy) as file:
@@ -253,13 +255,14 @@ def _plates(
     return plates
 
 
-def _seed_points(root: Path, rig: Rig) -> SeedPoints | None:
+def _seed_points(root: Path, rig: Rig, full: Rig, poses: Tensor, K: Tensor) -> SeedPoints | None:
     """``background.ply``, and random points in the actors' box at the first time."""
-    first = next(camera.images[0] for camera in rig.cameras if camera.images)
+    first = next(camera.images[0] for camera in full.cameras if camera.images)
     hull = root / "vhull" / f"{first.stem}.npy"
     parts: list[SeedPoints] = []
-    if (root / "background.ply").is_file():
-        parts.append(ply_points(root / "background.ply"))
+    if optional_file(root / "background.ply", "point cloud"):
+        path = root / "background.ply"
+        parts.append(require_in_sight(path, ply_points(path), torch.linalg.inv(poses), K, rig.size))
     if hull.parent.is_dir():
         bounds = load_npy(existing(hull, "visual hull", "Remove vhull/ to do without."), "visual hull")
         if bounds.shape != (2, 3) or not np.isfinite(bounds).all() or (bounds[0] >= bounds[1]).any():

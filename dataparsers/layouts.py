@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dataparsers.checks import image_files
 from dyngs_plugins.priors.clip_files import ClipInfo, read_clip_json
+from dyngs_plugins.priors.files import optional_file
 
 SEQUENCE_FLAG = "--pipeline.datamanager.dataparser.sequence"
 
@@ -76,7 +77,7 @@ def find_sequences(root: Path, layout: CasualLayout, wanted: str | None) -> Clip
             f"{base}: found 0 sequences with images in them. {_no_sequence_hint(root, base, layout)}"
         )
     described = root / "clip.json"
-    info = read_clip_json(described) if described.is_file() else None
+    info = read_clip_json(described) if optional_file(described, "clip description") else None
     if wanted is not None and wanted not in present:
         raise FileNotFoundError(
             f"{base / wanted}: no such sequence. Found {', '.join(present)}; pick with {SEQUENCE_FLAG}."

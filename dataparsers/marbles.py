@@ -209,14 +209,16 @@ def _priors(
     """What the repack has for training frames, at the size in use. A kind without a folder does not exist."""
     images, where = [frame.image for frame in frames], f"{factor}x"
     depths = masks = tracks = None
+    exact = (root / "rgb" / "1x").is_dir()
     folder = root / "depth" / "1x" if (root / "depth" / "1x").is_dir() else root / "depth" / where
     if folder.is_dir():
-        depths = reduced_depths(companions(images, folder, ".npy", "depth map"), root / "depth" / where, size, full)
+        files = companions(images, folder, ".npy", "depth map")
+        depths = reduced_depths(files, root / "depth" / where, size, full, exact)
         check_maps(depths, size, "depth")
     folder = root / "segmentation" / "1x"
     if folder.is_dir():
         labels = companions(images, folder, ".npy", "label map")
-        masks = label_images(labels, root / "segmentation" / f"{where}_png", size, full)
+        masks = label_images(labels, root / "segmentation" / f"{where}_png", size, full, exact)
     folder = root / "tracks" / "1x"
     if folder.is_dir():
         files = [folder / f"track_{_time_of(name)}.npy" for name in shots.names]

@@ -32,6 +32,7 @@ from dataparsers.rig import Rig, RigOptions, find_cameras, pick_cameras, read_ri
 from dataparsers.rig_cameras import RigCameras, colmap_rig, poses_bounds_rig, transforms_rig
 from dataparsers.seed_points import ply_points, require_in_sight
 from dyngs_plugins.priors.colmap_files import find_model
+from dyngs_plugins.priors.files import optional_file
 
 MODELS = ("sparse_", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")
 ROWS = ("poses_bounds_multipleview.npy", "poses_bounds.npy")
@@ -115,8 +116,12 @@ class MultiviewVideoDataParser(ClipDataParser):
         """How to read the cameras of some names for images of some size."""
         kind = self.config.cameras
         model = next((root / name for name in MODELS if find_model(root / name)), None)
-        rows = next((root / name for name in ROWS if (root / name).is_file()), None)
-        there = {"transforms": (root / "transforms.json").is_file(), "colmap": model, "poses_bounds": rows}
+        rows = next((root / name for name in ROWS if optional_file(root / name, "camera file")), None)
+        there = {
+            "transforms": optional_file(root / "transforms.json", "camera file"),
+            "colmap": model,
+            "poses_bounds": rows,
+        }
         if kind == "auto":
             kind = next((name for name, found in there.items() if found), "none")
         if kind == "transforms" and there["transforms"]:
@@ -148,7 +153,7 @@ def find_sources(root: Path) -> dict[str, Path]:
 
 def _cloud(root: Path, cameras: RigCameras, rig: Rig, train: Sequence[str]) -> SeedPoints | None:
     path = root / CLOUD
-    if not path.is_file():
+    if not optional_file(path, "point cloud"):
         return cameras.points(train)
     inverse = torch.linalg.inv(cameras.world_T_camera)
     return require_in_sight(path, ply_points(path), inverse, cameras.K, rig.size)

@@ -32,6 +32,7 @@ from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.seed_points import npy_points
 from dyngs_plugins.priors.clip_files import read_json
 from dyngs_plugins.priors.colmap_files import find_model, read_model
+from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.views import Priors
 
 _RIG = ("train_ids of dataset.json", "val_ids of dataset.json")
@@ -232,7 +233,7 @@ def with_colmap_cameras(folder: Path, frames: Sequence[Frame], size: tuple[int, 
 
 def seed_points(root: Path, train_ids: Sequence[str]) -> SeedPoints | None:
     """``points.npy``, or of a COLMAP model beside the images what training images see; both in the cameras' world."""
-    if (root / "points.npy").is_file():
+    if optional_file(root / "points.npy", "point cloud"):
         return npy_points(root / "points.npy")
     folder = root / COLMAP
     if find_model(folder) is None:

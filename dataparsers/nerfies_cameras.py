@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dyngs_plugins.priors.clip_files import read_json
-from dyngs_plugins.priors.files import check_poses
+from dyngs_plugins.priors.files import check_poses, number, whole
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,16 @@ def read_nerfies_camera(path: Path) -> NerfiesCamera:
     """
     camera = read_json(path, "camera file")
     try:
-        rotation = np.asarray(camera["orientation"], np.float64).reshape(3, 3)
-        center = np.asarray(camera["position"], np.float64).reshape(3)
-        focal, (cx, cy) = float(camera["focal_length"]), map(float, camera["principal_point"])
-        aspect, skew = float(camera.get("pixel_aspect_ratio", 1.0)), float(camera.get("skew", 0.0))
+        rotation = np.array([[number(x) for x in row] for row in camera["orientation"]]).reshape(3, 3)
+        center = np.array([number(x) for x in camera["position"]]).reshape(3)
+        focal, (cx, cy) = number(camera["focal_length"]), map(number, camera["principal_point"])
+        aspect, skew = number(camera.get("pixel_aspect_ratio", 1.0)), number(camera.get("skew", 0.0))
         k1, k2, k3 = _coefficients(camera.get("radial_distortion"), 3)
         p1, p2, *_ = _coefficients(camera.get("tangential_distortion", camera.get("tangential")), 3)
         size = camera.get("image_size")
-        size = None if size is None else (int(size[0]), int(size[1]))
+        if size is not None and not (len(size) == 2 and all(whole(side, least=1) for side in size)):
+            raise ValueError(f"image_size {size!r}")
+        size = None if size is None else (size[0], size[1])
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{path}: not a Nerfies camera ({error!r}). Expected orientation (3x3), position (3), "
                          f"focal_length, principal_point (2); found {sorted(camera)}.") from error  # fmt: skip
@@ -99,7 +101,7 @@ def read_original_camera(path: Path, factor: int = 1) -> tuple[Float[Tensor, "4 
 
 
 def _coefficients(values: list[float] | None, count: int) -> list[float]:
-    numbers = [float(value) for value in values or ()]
+    numbers = [number(value) for value in values or ()]
     if any(numbers[count:]):
         raise ValueError(f"{len(numbers)} coefficients of distortion, {numbers}; expected at most {count}")
     return (numbers + [0.0] * count)[:count]

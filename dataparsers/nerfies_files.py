@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from dataparsers.checks import image_files
 from dataparsers.clip import Frame
 from dataparsers.nerfies_cameras import read_nerfies_camera
 from dyngs_plugins.priors.clip_files import read_json
+from dyngs_plugins.priors.files import number, optional_file
 from dyngs_plugins.priors.normalise import SceneNormalisation
 
 RATE_FLAG = "--pipeline.datamanager.dataparser.downscale-factor"
@@ -46,12 +48,13 @@ def scene_json_frame(root: Path, required: bool) -> SceneNormalisation | None:
         FileNotFoundError, ValueError: missing though required, or without a positive scale and a finite centre.
     """
     path = root / "scene.json"
-    if not path.is_file() and not required:
+    if not required and not optional_file(path, "scene record"):
         return None
     content = read_json(path, "scene record (scale, center)")
     try:
-        scale, center = float(content["scale"]), torch.tensor(content["center"], dtype=torch.float32).reshape(3)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        scale, values = number(content["scale"]), [number(value) for value in content["center"]]
+        center = torch.tensor(values, dtype=torch.float32).reshape(3)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path}: expected a number scale and a center of 3 numbers ({error!r}); found "
                          f"{sorted(content)}.") from error  # fmt: skip
     if not 0 < scale < float("inf") or not bool(torch.isfinite(center).all()):
@@ -71,7 +74,7 @@ def capture_images(folder: Path, names: Sequence[str], splits: str) -> dict[str,
     missing = [name for name in names if name not in present]
     if missing:
         raise FileNotFoundError(
-            f"{folder / f'{missing[0]}.png'}: no such image; {len(missing)} of {len(names)} are missing. Expected one "
+            f"{folder}{os.sep}{missing[0]}.png: no such image; {len(missing)} of {len(names)} are missing. Expected one "
             f"for every name of the splits in {splits}. Download the capture again, or remove these names."
         )
     return {name: present[name] for name in names}

@@ -28,6 +28,7 @@ from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.rig import Rig, RigOptions, find_cameras, first_image, pick_cameras, read_rig, rig_views
 from dataparsers.seed_points import frustum_points, ply_points, require_in_sight
 from dataparsers.video_frames import VIDEO_SUFFIXES, video_size
+from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.llff_files import LlffCameras, read_poses_bounds
 
 _SOURCE = "Neural 3D Video Synthesis (Li et al. 2022)"
@@ -98,7 +99,7 @@ class Neu3dDataParser(ClipDataParser):
         poses = torch.from_numpy(cameras.world_T_camera)
         K = torch.from_numpy(cameras.K(*rig.size))
         train_views = rig_views(rig, train, poses, K)
-        clouds = [root / name for name in _CLOUDS if (root / name).is_file()]
+        clouds = [root / name for name in _CLOUDS if optional_file(root / name, "point cloud")]
         rows = [rig.names.index(name) for name in train]
         points = ply_points(clouds[0]) if clouds else seeds_of_bounds(cameras, rig, rows)
         if clouds:
@@ -143,7 +144,9 @@ def rig_poses(path: Path, names: Sequence[str]) -> LlffCameras:
                          "one for all, as in Neu3D; another rig opens with multiview-video-data.")  # fmt: skip
     bounds = cameras.bounds
     if not (np.isfinite(bounds).all() and (bounds[:, 0] > 0).all() and (bounds[:, 1] > bounds[:, 0]).all()):
-        raise ValueError(f"{path}: bounds are not 0 < near < far; the first row has {bounds[0].tolist()}.")
+        row = int(np.flatnonzero(~((bounds[:, 0] > 0) & (bounds[:, 1] > bounds[:, 0]) & (bounds[:, 1] < np.inf)))[0])
+        raise ValueError(f"{path}: bounds are not 0 < near < far; row {row} has {bounds[row].tolist()}. Expected finite "
+                         "numbers. Write the file again.")  # fmt: skip
     return replace(cameras, hwf=np.tile(cameras.hwf[:1], (len(names), 1)))
 
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 
-from dataparsers.checks import image_size
+from dataparsers.checks import common_image_size, image_size
 from dyngs_plugins.priors.files import atomic_file, check_size
 from dyngs_plugins.priors.pixels import UNREADABLE, require_8_bits
 
@@ -42,7 +42,7 @@ def resized(
     """PNG copies of ``files`` in ``folder``, of one ``size``; those that are there already are kept as they are.
 
     Args:
-        files: images of any one size; those that have ``size`` already are returned themselves.
+        files: pictures of any one size (masks may differ by a pixel); those that have ``size`` already are returned themselves.
 
     Raises:
         ValueError: an image cannot be read, or a copy that is there has another size.
@@ -50,6 +50,8 @@ def resized(
     """
     if all(image_size(path) == size for path in files):
         return tuple(files)
+    if kind == "image":
+        common_image_size(files)
     copies = tuple(_present(folder, path) or folder / f"{path.stem}.png" for path in files)
     missing = [(path, copy) for path, copy in zip(files, copies, strict=True) if not copy.is_file()]
     if missing:

@@ -18,12 +18,13 @@ SMOOTH = 1.05
 
 
 def reduced_depths(
-    files: Sequence[Path], folder: Path, size: tuple[int, int], full: tuple[float, float]
+    files: Sequence[Path], folder: Path, size: tuple[int, int], full: tuple[float, float], exact: bool = False
 ) -> tuple[Path, ...]:
     """z-depth maps of one ``size`` (width, height) in ``folder``; those that are there already are kept.
 
     Args:
         files: maps of the ``full`` size, or of ``size`` already.
+        exact: whether the full size is known, and not computed from the reduced one.
 
     Raises:
         ValueError, OSError: a map is damaged or of another size, or the folder cannot be written.
@@ -33,7 +34,7 @@ def reduced_depths(
     if all(found == shape for found in stored):
         return tuple(files)
     for path, found in zip(files, stored, strict=True):
-        _check_full(path, "depth map", found, size, full)
+        _check_full(path, "depth map", found, size, full, exact)
     copies = tuple(folder / path.name for path in files)
     for path, copy in zip(files, copies, strict=True):
         if not copy.is_file():
@@ -64,12 +65,13 @@ def reduce_depth(depth: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> Flo
 
 
 def label_images(
-    files: Sequence[Path], folder: Path, size: tuple[int, int], full: tuple[float, float]
+    files: Sequence[Path], folder: Path, size: tuple[int, int], full: tuple[float, float], exact: bool = False
 ) -> tuple[Path, ...]:
     """8-bit PNGs, of one ``size`` (width, height), of ``.npy`` label maps; those that are there are kept.
 
     Args:
         files: maps of the ``full`` size, or of ``size`` already.
+        exact: whether the full size is known, and not computed from the reduced one.
 
     Raises:
         ValueError, OSError: a map does not hold labels from 0 to 255, is of another shape than the images, or the
@@ -79,7 +81,7 @@ def label_images(
     for path, copy in zip(files, copies, strict=True):
         if not copy.is_file():
             labels = read_labels(path)
-            _check_full(path, "label map", labels.shape, size, full)
+            _check_full(path, "label map", labels.shape, size, full, exact)
             try:
                 with atomic_file(copy) as file:
                     Image.fromarray(_nearest(labels, size).astype(np.uint8)).save(file, format="PNG")
@@ -115,12 +117,12 @@ def _nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _check_full(
-    path: Path, what: str, shape: tuple[int, ...], size: tuple[int, int], full: tuple[float, float]
+    path: Path, what: str, shape: tuple[int, ...], size: tuple[int, int], full: tuple[float, float], exact: bool = False
 ) -> None:
-    """Raise unless a map has the full size, to the rounding of a reduced one, or the size in use."""
+    """Raise unless a map has the full size (where it is not exact, to the rounding of ``size``), or the size in use."""
     if len(shape) == 2 and shape == (size[1], size[0]):
         return
-    slack = [max(1.0, full[axis] / size[axis]) for axis in (0, 1)]
+    slack = [1.0 if exact else max(1.0, full[axis] / size[axis]) for axis in (0, 1)]
     if len(shape) != 2 or abs(shape[1] - full[0]) >= slack[0] or abs(shape[0] - full[1]) >= slack[1]:
         check_size(path, what, shape, (round(full[1]), round(full[0])))
 

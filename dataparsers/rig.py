@@ -23,6 +23,7 @@ from dataparsers.checks import common_image_size, image_files, image_size
 from dataparsers.clip import Frame, clip_views
 from dataparsers.resized import reduced_size, resized
 from dataparsers.video_frames import VIDEO_SUFFIXES, extract_frames
+from dyngs_plugins.priors.files import existing
 from dyngs_plugins.priors.views import ClipViews, Priors
 
 
@@ -77,6 +78,9 @@ def find_cameras(root: Path, pattern: str = "*") -> dict[str, Path]:
         raise FileNotFoundError(f"{root}: no such folder. Expected the films of several cameras; pass it with --data.")
     match = re.compile(pattern.replace("*", ".*"), re.IGNORECASE).fullmatch
     files = sorted(p for p in root.iterdir() if p.is_file() and not p.name.startswith("."))
+    for path in sorted(root.iterdir()):  # a film that is linked from a disk which is not there must not get lost unseen
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and match(path.stem):
+            existing(path, "film", "Restore it, or leave its camera out with skip_cameras.")
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES and match(p.stem)]
     folders = (
         [p for p in sorted(root.iterdir()) if p.is_dir() and match(p.name) and _frames_of(p)] if not videos else []

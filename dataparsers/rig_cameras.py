@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from dataparsers.clip import SeedPoints
 from dataparsers.colmap_model import model_points, posed_images
 from dyngs_plugins.priors.clip_files import read_json
 from dyngs_plugins.priors.colmap_files import read_model
-from dyngs_plugins.priors.files import check_poses
+from dyngs_plugins.priors.files import check_poses, number
 from dyngs_plugins.priors.llff_files import LlffCameras, read_poses_bounds
 
 Size = tuple[int, int]
@@ -110,10 +111,12 @@ def transforms_rig(path: Path, names: Sequence[str], size: Size) -> RigCameras:
         raise ValueError(f"{path}: camera_model is {content['camera_model']!r}; expected OPENCV or PINHOLE. Undistort "
                          "the films first.")  # fmt: skip
     found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    absent = []
     for i, entry in enumerate(entries):
         label = entry.get("camera_label") or entry.get("file_path")
         name = camera_of(str(label), names)
         if name is None:
+            absent.append(str(label))
             continue
         camera = _entry(path, i, {**content, **entry}, size)
         if name in found and not np.allclose(found[name][0], camera[0], atol=1e-6):
@@ -124,6 +127,7 @@ def transforms_rig(path: Path, names: Sequence[str], size: Size) -> RigCameras:
     if missing:
         raise ValueError(f"{path}: no entry for {len(missing)} of {len(names)} cameras; the first is {missing[0]}. "
                          "Expected one whose camera_label or file_path names it.")  # fmt: skip
+    warn_of_absent(path, absent)
     check_poses(path, np.stack([found[name][0] for name in names]), "frames")
     poses, K, lenses = (torch.from_numpy(np.stack(x)).float() for x in zip(*(found[n] for n in names), strict=True))
     return RigCameras(path.name, poses, K, lenses if any_lens(lenses) else None)
@@ -154,7 +158,15 @@ def match_cameras(path: Path, names: Sequence[str], labels: Sequence[str]) -> di
             f"{path}: {len(missing)} of {len(names)} cameras are not in it; the first is {missing[0]}. It has "
             f"{', '.join(labels[:4])} ... Expected one image per camera, with the camera's name or number."
         )
+    warn_of_absent(path, [label for label in labels if label not in matched.values()])
     return matched
+
+
+def warn_of_absent(path: Path, labels: Sequence[str]) -> None:
+    """Cameras that were solved but have no film or folder: left out on purpose, or lost."""
+    if labels:
+        warnings.warn(f"{path}: {len(labels)} of its cameras have no film or folder of images here and are left out; the "
+                      f"first is {labels[0]}. Restore it if it was lost.", stacklevel=3)  # fmt: skip
 
 
 def camera_of(label: str, names: Sequence[str]) -> str | None:
@@ -175,10 +187,11 @@ def _entry(path: Path, index: int, entry: Mapping[str, Any], size: Size) -> tupl
         if pose.shape == (3, 4):
             pose = np.concatenate([pose, [[0.0, 0.0, 0.0, 1.0]]])
         pose = pose.reshape(4, 4)
-        width, height, fx = float(entry["w"]), float(entry["h"]), float(entry["fl_x"])
-        fy, cx, cy = float(entry.get("fl_y", fx)), float(entry.get("cx", width / 2)), float(entry.get("cy", height / 2))
-        lens = np.array([float(entry.get(key, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2")])
-    except (KeyError, TypeError, ValueError) as error:
+        width, height, fx = number(entry["w"]), number(entry["h"]), number(entry["fl_x"])
+        fy, cx, cy = (number(entry.get(key, default)) for key, default in
+                      (("fl_y", fx), ("cx", width / 2), ("cy", height / 2)))  # fmt: skip
+        lens = np.array([number(entry.get(key, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2")])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path}: entry {index} is incomplete or malformed ({error!r}). Expected transform_matrix (4x4), and w, h, "
             "fl_x in it or once for all."

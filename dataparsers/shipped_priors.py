@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dataparsers.checks import IMAGE_SUFFIXES, companions, image_size
+from dataparsers.colmap_model import require_shape
 from dataparsers.resized import resized, sister
 from dyngs_plugins.priors.colmap_files import ColmapImage, ColmapModel
 from dyngs_plugins.priors.files import atomic_file, check_size, load_npy, map_shape
@@ -107,6 +108,10 @@ def aligned_disparity(
         if len(shape) != 2 or min(shape) < 2 or not np.isfinite(raw).all():
             raise ValueError(f"{source}: an array of shape {raw.shape}, or not finite. Expected one finite disparity "
                              "per pixel. Compute it again.")  # fmt: skip
+        expected = size[1] * shape[1] / size[0]
+        if abs(shape[0] - expected) > max(2.5, 0.1 * expected):  # networks round sides to whole patches
+            raise ValueError(f"{source}: the map is {shape[1]}x{shape[0]}, but its image is {size[0]}x{size[1]} (width x "
+                             "height), of another shape. Expected a map of the whole image. Compute it again.")  # fmt: skip
         resampled = cv2.resize(raw.reshape(shape).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
         scale, shift = _fit(source, resampled, size, model, known.get(image.name), near_far)
         with atomic_file(path) as file:
@@ -124,7 +129,7 @@ def _fit(
 ) -> tuple[float, float]:
     """Scale and shift to the world's disparity."""
     if model is not None and model.points is not None and image is not None:
-        value, inverse = _pairs(disparity, size, model, image)
+        value, inverse = _pairs(source, disparity, size, model, image)
         fit = _robust_line(value, inverse)
         if fit is not None:
             return fit
@@ -141,11 +146,13 @@ def _fit(
 
 
 def _pairs(
-    disparity: np.ndarray, size: tuple[int, int], model: ColmapModel, image: ColmapImage
+    source: Path, disparity: np.ndarray, size: tuple[int, int], model: ColmapModel, image: ColmapImage
 ) -> tuple[np.ndarray, np.ndarray]:
     """The map's value and the true disparity at each point that the image observes."""
     assert model.points is not None  # _fit asks only then
-    camera, place = model.cameras[image.camera_id], {int(id): i for i, id in enumerate(model.points.ids)}
+    camera = model.cameras[image.camera_id]
+    require_shape(source, camera, image.name, size)
+    place = {int(id): i for i, id in enumerate(model.points.ids)}
     seen = np.array([int(id) in place for id in image.point_ids], bool)
     points = model.points.xyz[[place[int(id)] for id in image.point_ids[seen]]].reshape(-1, 3)
     z = points @ image.camera_T_world[2, :3] + image.camera_T_world[2, 3]

@@ -17,7 +17,15 @@ from pathlib import Path
 
 import torch
 
-from dataparsers.checks import check_maps, check_masks, check_tracks, common_image_size, companions, require_images
+from dataparsers.checks import (
+    check_maps,
+    check_masks,
+    check_tracks,
+    common_image_size,
+    companions,
+    either_case,
+    require_images,
+)
 from dataparsers.clip import Clip, Frame, clip_views, hold_out, nearest_views
 from dataparsers.layouts import CasualLayout, find_sequences, median_side
 from dyngs_plugins.priors.clip_files import (
@@ -27,6 +35,7 @@ from dyngs_plugins.priors.clip_files import (
     read_ground_truth_tracks,
     read_json,
 )
+from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.normalise import read_scene_norm
 from dyngs_plugins.priors.som_files import read_cameras
 from dyngs_plugins.priors.tracks import SomTrackFiles
@@ -87,7 +96,9 @@ def load_casual(root: Path, layout: CasualLayout, options: CasualOptions) -> Cli
         train=train_views,
         evaluation=eval_views,
         protocol=protocol,
-        stored_frame=read_scene_norm(stored) if stored.is_file() and len(info.sequences) == 1 else None,
+        stored_frame=read_scene_norm(stored)
+        if optional_file(stored, "scene frame") and len(info.sequences) == 1
+        else None,
         fps=info.fps,
         ground_truth_tracks=_ground_truth(root, info, kept),
     )
@@ -127,8 +138,8 @@ def _read_frames(
         steps, where = _time_steps(root, info, sequence, images), folders[sequence]
         for i, image in enumerate(images):
             if steps[i] in kept:
-                mask = where.masks / f"{image.stem}.png" if where.masks else None
-                depth = where.depth / f"{image.stem}.npy" if where.depth else None
+                mask = either_case(where.masks / f"{image.stem}.png") if where.masks else None
+                depth = either_case(where.depth / f"{image.stem}.npy") if where.depth else None
                 frames.append(Frame(image, poses[i], K, steps[i] - kept.start, camera, mask, depth))
         keyframes += [(camera, steps[k] - kept.start) for k in solved.keyframes if steps[k] in kept]
     return frames, keyframes
@@ -183,7 +194,11 @@ def _training_priors(
 def _providers(folders: Mapping[str, Path]) -> dict[str, str]:
     """Who made each kind, from the ``provider.json`` beside it."""
     records = {kind: folder / "provider.json" for kind, folder in folders.items()}
-    present = {kind: read_json(path, "provider record") for kind, path in records.items() if path.is_file()}
+    present = {
+        kind: read_json(path, "provider record")
+        for kind, path in records.items()
+        if optional_file(path, "provider record")
+    }
     return {kind: str(record.get("provider", "unknown")) for kind, record in present.items()}
 
 
@@ -208,7 +223,7 @@ def _frame_views(frames: Sequence[Frame], size: tuple[int, int], num_frames: int
 def _held_out_views(root: Path, info: ClipInfo, kept: range) -> tuple[ClipViews, str] | None:
     """The views of ``eval/eval.json`` at the kept time steps, and their protocol."""
     path = root / "eval" / "eval.json"
-    if not path.is_file():
+    if not optional_file(path, "evaluation list"):
         return None
     protocol, listed = read_eval_json(path)
     outside = [view.frame for view in listed if not 0 <= view.frame < info.num_frames]
@@ -255,7 +270,7 @@ def _require_disjoint(root: Path, train: ClipViews, evaluation: ClipViews) -> No
 def _ground_truth(root: Path, info: ClipInfo, kept: range) -> GroundTruthTracks | None:
     """True tracks at the kept time steps, if there are any and their camera is one that is trained on."""
     path = root / "eval" / "tracks.npz"
-    if not path.is_file():
+    if not optional_file(path, "ground-truth track file"):
         return None
     tracks = read_ground_truth_tracks(path)
     if tracks.points.shape[1] != info.num_frames:

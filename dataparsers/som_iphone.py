@@ -25,12 +25,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from dataparsers.checks import check_maps, check_masks, check_tracks, common_image_size, companions
+from dataparsers.checks import check_maps, check_masks, check_tracks, common_image_size, companions, either_case
 from dataparsers.clip import Clip, Frame, clip_views, hold_out
 from dataparsers.colmap_model import read_colmap_cameras
 from dataparsers.nerfies_cameras import read_original_camera
 from dyngs_plugins.priors.clip_files import Keypoints, read_json
-from dyngs_plugins.priors.files import existing
+from dyngs_plugins.priors.files import existing, optional_file
 from dyngs_plugins.priors.tracks import SomTrackFiles
 from dyngs_plugins.priors.views import Priors
 
@@ -71,7 +71,9 @@ def load_iphone(root: Path, options: IphoneOptions) -> Clip:
         FileNotFoundError, ValueError: with the file, what was expected, what was found and what to try.
     """
     train_split = read_split(root, "train")
-    val_split = read_split(root, "val") if (root / "splits" / "val.json").is_file() else SplitFrames((), (), ())
+    val_split = (
+        read_split(root, "val") if optional_file(root / "splits" / "val.json", "split") else SplitFrames((), (), ())
+    )
     if not train_split.names:
         raise ValueError(f"{root / 'splits' / 'train.json'}: found 0 frames, expected at least one.")
     times = train_split.time_ids + val_split.time_ids
@@ -122,7 +124,7 @@ def _frames(root: Path, split: SplitFrames, options: IphoneOptions, kept: range)
     hint = (
         "Every frame of splits/ needs its image; --pipeline.datamanager.dataparser.downscale-factor picks the folder."
     )
-    images = [existing(folder / f"{name}.png", "image", hint) for name in names]
+    images = [existing(either_case(folder / f"{name}.png"), "image", hint) for name in names]
     if options.camera_type == "refined" and names:
         size = common_image_size(images)
         cameras = read_colmap_cameras(_colmap_folder(root), [image.name for image in images], size)
@@ -137,8 +139,8 @@ def _frames(root: Path, split: SplitFrames, options: IphoneOptions, kept: range)
             K=K,
             frame=split.time_ids[i] - kept.start,
             camera=split.camera_ids[i],
-            mask=masks / f"{image.stem}.png",
-            depth=_depth_folder(root, options) / f"{image.stem}.npy",
+            mask=either_case(masks / f"{image.stem}.png"),
+            depth=either_case(_depth_folder(root, options) / f"{image.stem}.npy"),
         )
         for i, image, (pose, K) in zip(chosen, images, cameras, strict=True)
     ]
@@ -207,7 +209,7 @@ def _validation_priors(root: Path, frames: Sequence[Frame], size: tuple[int, int
     def present(candidates: Sequence[Path | None]) -> Path | None:
         return next((path for path in candidates if path and path.is_file()), None)
 
-    seen = tuple(present([folder / f"{frame.name}.png" for folder in covisible]) for frame in frames)
+    seen = tuple(present([either_case(folder / f"{frame.name}.png") for folder in covisible]) for frame in frames)
     masks = tuple(present([frame.mask]) for frame in frames)
     depths = tuple(present([root / "depth" / f"{factor}x" / f"{frame.name}.npy"]) for frame in frames)
     check_masks([path for path in (*seen, *masks) if path], size)
@@ -226,7 +228,7 @@ def _validation_priors(root: Path, frames: Sequence[Frame], size: tuple[int, int
 def _evaluation_extras(root: Path, train: Sequence[Frame], factor: int) -> dict[str, Any]:
     extras: dict[str, Any] = {"keypoints": read_keypoints(root, train, factor)}
     scale = root / "flow3d_preprocessed" / "colmap" / "scale.npy"
-    if scale.is_file():
+    if optional_file(scale, "metric scale"):
         extras["metric_scale"] = float(np.load(scale, allow_pickle=False))
     return extras
 

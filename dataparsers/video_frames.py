@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from nerfstudio.utils.rich_utils import get_progress
 from PIL import Image
+from rich.markup import escape
 
 from dataparsers.resized import reduced_size
 from dyngs_plugins.priors.clip_files import read_json, write_json
@@ -146,7 +147,8 @@ def _complete(folder: Path, record: _Record, start: int, stop: int | None) -> bo
 
 def _extract(video: Path, folder: Path, factor: int, start: int, stop: int | None) -> _Record:
     record, claimed, index = None, 0, -1
-    with get_progress(f"Extracting {video.name} at 1/{factor} into {folder}") as progress:
+    said = escape(f"Extracting {video.name} at 1/{factor} into {folder}").replace("{", "{{").replace("}", "}}")
+    with get_progress(said) as progress:
         task = None
         for index, (pixels, fps, claimed) in enumerate(decode(video)):
             if record is None:

@@ -179,6 +179,8 @@ def test_missing_files(scene, tmp_path):
     assert "transforms_train.json: no such file. Expected transforms_train.json" in said
     assert f"One level too high? Pass --data {root}" in said
     (root / "transforms_val.json").unlink()
+    assert "no such file, but there is a folder val/ of its images" in message(config(root), FileNotFoundError)
+    shutil.rmtree(root / "val")
     assert len(parse_all(config(root))["val"].image_filenames) == 3  # falls back to the test views
     said = message(config(root, protocol="4dgs-val"), FileNotFoundError)
     assert "transforms_val.json: no such Blender transforms file" in said

@@ -1,0 +1,431 @@
+"""Classes of damage to a scene's files, by kind of file: what each does, and which outcomes are right.
+
+A class is either ``refused`` (one clear error, or the very same scene where the spoilt part does not matter) or it
+``recovers`` (the same scene, always). ``may_lose`` and ``may_change`` name the parts of a scene that may honestly be
+absent or different afterwards: an optional prior whose file is gone, a picture that was made grey.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+PRIORS = frozenset({"depth", "dynamic", "valid", "covisible", "tracks", "points"})
+NOTHING: frozenset[str] = frozenset()
+IMAGES = (".png", ".jpg", ".jpeg")
+MASK = re.compile(r"mask|annotation|covisible|segmentation", re.IGNORECASE)
+
+
+class Inapplicable(Exception):
+    """This file has nothing that this class could spoil."""
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One class of damage."""
+
+    name: str
+    applies: Callable[[Path], bool]
+    """To a file, a folder of files, or the scene's folder: see ``level``."""
+    spoil: Callable[..., None]
+    """Given the path, and a place inside it where ``places`` lists some."""
+    level: Literal["file", "folder", "scene"] = "file"
+    recovers: bool = False
+    may_lose: frozenset[str] = NOTHING
+    may_change: frozenset[str] = NOTHING
+    lossy: bool = False
+    """Colours may differ a little: the picture was compressed or quantised."""
+    late: bool = False
+    """Whether the damage shows only where a picture is decoded, which is not before it is needed."""
+    places: Callable[[Path], Sequence[Any]] | None = None
+    """Where inside the file the damage may be; None: there is one place."""
+
+
+TABLE: dict[str, Corruption] = {}
+
+
+def corruption(name: str, applies: Callable[[Path], bool], **details: Any) -> Callable:
+    """Enter the decorated function as a class of damage."""
+
+    def enter(spoil: Callable[..., None]) -> Callable[..., None]:
+        if name in TABLE:
+            raise ValueError(f"two classes of damage are called {name!r}")
+        TABLE[name] = Corruption(name, applies, spoil, **details)
+        return spoil
+
+    return enter
+
+
+def suffix(*endings: str) -> Callable[[Path], bool]:
+    return lambda path: path.suffix.lower() in endings
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGES
+
+
+def is_mask(path: Path) -> bool:
+    return is_image(path) and any(MASK.search(part) for part in path.parts[-4:-1])
+
+
+def is_photo(path: Path) -> bool:
+    return is_image(path) and not is_mask(path)
+
+
+def anything(path: Path) -> bool:
+    return path.is_file()
+
+
+# Any file -------------------------------------------------------------------------------------------------------------
+
+
+@corruption("missing", anything, may_lose=PRIORS)
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+@corruption("empty", anything)
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@corruption("cut in half", anything, late=True)
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@corruption("last bytes lost", anything, late=True)
+def _last_bytes(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@corruption("only the first bytes", anything)
+def _first_bytes(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:7])
+
+
+@corruption("zeros in its place", anything)
+def _zeros(path: Path) -> None:
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+@corruption("a web page in its place", anything)
+def _web_page(path: Path) -> None:
+    path.write_text("<!DOCTYPE html><html><body>404: Not Found</body></html>\n")
+
+
+@corruption("a pointer of git-lfs in its place", anything)
+def _pointer(path: Path) -> None:
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n")
+
+
+@corruption("still compressed by gzip", anything)
+def _gzipped(path: Path) -> None:
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+@corruption("a folder in its place", anything, may_lose=PRIORS)
+def _folder_in_place(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@corruption("a link to nowhere", anything, may_lose=PRIORS)
+def _dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.with_name("moved-away"))
+
+
+@corruption("a link to itself", anything, may_lose=PRIORS)
+def _loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@corruption("a link to the file elsewhere", anything, recovers=True)
+def _linked(path: Path) -> None:
+    elsewhere = path.parents[1] / f"elsewhere-{path.name}.data"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def resave(path: Path, change: Callable[[Image.Image], Image.Image], **options: Any) -> None:
+    """Write a changed picture under the same name, in the format of the name's suffix."""
+    with Image.open(path) as image:
+        changed = change(image.copy())
+    kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+    changed.save(path, format=kind, **({"quality": 98} | options if kind == "JPEG" else options))
+
+
+@corruption("a photo of another size", is_photo)
+def _photo_size(path: Path) -> None:
+    resave(path, lambda image: image.resize((image.width + 6, image.height + 4)))
+
+
+@corruption("a mask of another size", is_mask)
+def _mask_size(path: Path) -> None:
+    resave(path, lambda image: image.resize((image.width + 6, image.height + 4)))
+
+
+@corruption("turned by 90 degrees", is_image)
+def _turned(path: Path) -> None:
+    resave(path, lambda image: image.transpose(Image.Transpose.ROTATE_90))
+
+
+@corruption("a single pixel", is_image)
+def _pixel(path: Path) -> None:
+    resave(path, lambda image: image.resize((1, 1)))
+
+
+@corruption("16 bits a channel", lambda path: is_photo(path) and path.suffix.lower() == ".png", late=True)
+def _sixteen(path: Path) -> None:
+    resave(path, lambda image: Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257))
+
+
+@corruption("a mask of 16 bits", lambda path: is_mask(path) and path.suffix.lower() == ".png", recovers=True)
+def _mask_sixteen(path: Path) -> None:
+    resave(path, lambda image: Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257))
+
+
+@corruption("a mask of 0 and 1", is_mask, recovers=True)
+def _mask_ones(path: Path) -> None:
+    resave(path, lambda image: Image.fromarray((_any(image) > 0).astype(np.uint8)))
+
+
+@corruption("a mask in RGBA", lambda path: is_mask(path) and path.suffix.lower() == ".png", recovers=True)
+def _mask_rgba(path: Path) -> None:
+    resave(path, lambda image: Image.fromarray(np.where(_any(image) > 0, 255, 0).astype(np.uint8)).convert("RGBA"))
+
+
+def _any(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
+    return values if values.ndim == 2 else values.max(axis=-1)
+
+
+@corruption("grey", is_photo, recovers=True, may_change=frozenset({"image", "valid", "dynamic"}), lossy=True)
+def _grey(path: Path) -> None:
+    resave(path, lambda image: image.convert("LA" if image.mode == "RGBA" else "L"))
+
+
+@corruption("with an opaque alpha", lambda path: is_photo(path) and path.suffix.lower() == ".png", recovers=True)
+def _opaque(path: Path) -> None:
+    resave(path, lambda image: image.convert("RGBA"))
+
+
+def _rgb_png(path: Path) -> bool:
+    if not (is_photo(path) and path.suffix.lower() == ".png"):
+        return False
+    with Image.open(path) as image:
+        return image.mode == "RGB"
+
+
+@corruption("with a palette", _rgb_png, recovers=True, lossy=True)
+def _palette(path: Path) -> None:
+    resave(path, lambda image: image.quantize(256))
+
+
+@corruption("with a flag of orientation", is_photo, recovers=True, lossy=True)
+def _orientation(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # cameras were solved on pixels as stored, so viewers' turning must not be imitated
+    resave(path, lambda image: image, exif=exif)
+
+
+@corruption("in CMYK", lambda path: is_photo(path) and path.suffix.lower() != ".png", recovers=True, lossy=True)
+def _cmyk(path: Path) -> None:
+    resave(path, lambda image: image.convert("CMYK"))
+
+
+@corruption("a suffix that is wrong", _rgb_png, recovers=True, lossy=True)
+def _wrong_suffix(path: Path) -> None:
+    with Image.open(path) as image:
+        image.copy().save(path, format="JPEG", quality=98)
+
+
+@corruption("a header that claims 60000 pixels a side", lambda path: path.suffix.lower() == ".png")
+def _bomb(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[16:24] = (60000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    path.write_bytes(bytes(content))
+
+
+@corruption("pixels that fail their checksum", lambda path: path.suffix.lower() == ".png", late=True)
+def _checksum(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    start = content.index(b"IDAT")
+    length = int.from_bytes(content[start - 4 : start], "big")
+    middle = start + 4 + length // 2
+    content[middle : middle + 8] = bytes(255 - b for b in content[middle : middle + 8])
+    path.write_bytes(bytes(content))
+
+
+@corruption("an upper-case suffix", is_photo, recovers=True)
+def _upper(path: Path) -> None:
+    path.rename(path.with_suffix(path.suffix.upper()))
+
+
+@corruption("one picture in another format", _rgb_png, lossy=True)
+def _mixed(path: Path) -> None:
+    with Image.open(path) as image:
+        image.convert("RGB").save(path.with_suffix(".jpg"), quality=98)
+    path.unlink()
+
+
+@corruption("two pictures of one name", is_photo)
+def _twins(path: Path) -> None:
+    with Image.open(path) as image:
+        other = image.convert("RGB").rotate(180)
+    other.save(path.with_suffix(".jpg" if path.suffix.lower() == ".png" else ".png"))
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
+
+
+def folder(path: Path) -> bool:
+    return path.is_dir()
+
+
+def folder_of_images(path: Path) -> bool:
+    return path.is_dir() and any(is_image(p) for p in path.iterdir())
+
+
+@corruption("no such folder", folder, level="folder", may_lose=PRIORS)
+def _no_folder(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+@corruption("an empty folder", folder, level="folder", may_lose=PRIORS)
+def _empty_folder(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+@corruption("a file in place of the folder", folder, level="folder", may_lose=PRIORS)
+def _file_for_folder(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("folder\n")
+
+
+@corruption("hidden files of file managers", folder, level="folder", recovers=True)
+def _hidden(path: Path) -> None:
+    present = sorted(p for p in path.iterdir() if p.is_file())
+    for junk in (".DS_Store", "Thumbs.db", "desktop.ini", *(f"._{p.name}" for p in present[:2])):
+        (path / junk).write_bytes(b"\0junk")
+
+
+@corruption("somebody's notes", folder, level="folder", recovers=True)
+def _notes(path: Path) -> None:
+    for name in ("README.md", "notes.txt~", "copy.log"):
+        (path / name).write_text("do not forget\n")
+
+
+@corruption("a backup inside", folder, level="folder")
+def _backup(path: Path) -> None:
+    (path / "backup").mkdir()
+    for file in sorted(p for p in path.iterdir() if p.is_file())[:2]:
+        shutil.copy(file, path / "backup" / file.name)
+
+
+@corruption("a picture too many", folder_of_images, level="folder")
+def _extra(path: Path) -> None:
+    last = max(p for p in path.iterdir() if is_image(p))
+    shutil.copy(last, last.with_stem(f"{last.stem}9"))
+
+
+@corruption("a file lost from the middle", folder, level="folder", may_lose=PRIORS)
+def _middle(path: Path) -> None:
+    files = sorted(p for p in path.iterdir() if p.is_file())
+    if len(files) < 3:
+        raise Inapplicable
+    files[len(files) // 2].unlink()
+
+
+@corruption("all suffixes in upper case", folder_of_images, level="folder", recovers=True)
+def _all_upper(path: Path) -> None:
+    for file in [p for p in path.iterdir() if is_image(p)]:
+        file.rename(file.with_suffix(file.suffix.upper()))
+
+
+# The whole scene: the function gives the folder to open ---------------------------------------------------------------
+
+
+def moved(name: str) -> Callable[[Path], Path]:
+    def move(root: Path) -> Path:
+        target = root.with_name(name) / root.name
+        target.parent.mkdir()
+        root.rename(target)
+        return target
+
+    return move
+
+
+corruption("a path of other alphabets", folder, level="scene", recovers=True)(moved("szene \u2603 \u30b7\u30fc\u30f3"))
+corruption("a path with spaces", folder, level="scene", recovers=True)(moved("my  scene (1)"))
+corruption("a path with wildcards", folder, level="scene", recovers=True)(moved("take [1] * ? {2}"))
+corruption("a path with a pattern of numbers", folder, level="scene", recovers=True)(moved("take%05d%s"))
+
+
+@corruption("a linked scene", folder, level="scene", recovers=True)
+def _linked_scene(root: Path) -> Path:
+    link = root.with_name("link") / root.name
+    link.parent.mkdir()
+    link.symlink_to(root)
+    return link
+
+
+@corruption("a relative path", folder, level="scene", recovers=True)
+def _relative(root: Path) -> Path:
+    return Path(os.path.relpath(root))
+
+
+@corruption("no such scene", folder, level="scene")
+def _no_scene(root: Path) -> Path:
+    return root.with_name("nowhere")
+
+
+@corruption("a file as the scene", folder, level="scene")
+def _file_scene(root: Path) -> Path:
+    file = root.with_name("scene.zip")
+    file.write_bytes(b"PK\3\4")
+    return file
+
+
+@corruption("an empty scene", folder, level="scene")
+def _empty_scene(root: Path) -> Path:
+    root.with_name("empty").mkdir()
+    return root.with_name("empty")
+
+
+@corruption("one level too high", folder, level="scene")
+def _too_high(root: Path) -> Path:
+    return root.parent
+
+
+@corruption("one level too deep", folder, level="scene")
+def _too_deep(root: Path) -> Path:
+    below = sorted(p for p in root.iterdir() if p.is_dir())
+    if not below:
+        raise Inapplicable
+    return below[0]
+
+
+def bytes_of(write: Callable[[io.BytesIO], None]) -> bytes:
+    """What a writer of streams writes."""
+    stream = io.BytesIO()
+    write(stream)
+    return stream.getvalue()
