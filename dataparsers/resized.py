@@ -1,4 +1,5 @@
-"""Copies of images and masks at another size, made once beside the originals and never overwritten.
+"""Copies of images and masks at another size, made once beside the originals (in the user's cache where these are
+read-only) and never overwritten.
 
 Colours are averaged over areas, weighted by alpha, so that a copy composited over any background is the average of
 the composited original. Masks take the nearest pixel.
@@ -16,6 +17,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 
 from dataparsers.checks import common_image_size, image_size
+from dyngs_plugins.folders import place_for
 from dyngs_plugins.priors.files import atomic_file, check_size
 from dyngs_plugins.priors.pixels import UNREADABLE, require_8_bits
 
@@ -52,10 +54,12 @@ def resized(
         return tuple(files)
     if kind == "image":
         common_image_size(files)
-    copies = tuple(_present(folder, path) or folder / f"{path.stem}.png" for path in files)
+    place = place_for(folder)
+    copies = tuple(_present(folder, path) or _present(place, path) or place / f"{path.stem}.png" for path in files)
     missing = [(path, copy) for path, copy in zip(files, copies, strict=True) if not copy.is_file()]
     if missing:
-        CONSOLE.print(f"Making {len(missing)} {kind}s of {size[0]}x{size[1]} in {folder}")
+        why = "" if place == folder else f" ({folder.parent} is read-only)"
+        CONSOLE.print(f"Making {len(missing)} {kind}s of {size[0]}x{size[1]} in {place}{why}")
     for path, copy in missing:
         pixels = _pixels(path, kind)
         _write(copy, _by_area(pixels, size) if kind == "image" else _nearest(pixels, size))

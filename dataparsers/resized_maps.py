@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from dataparsers.checks import image_size
+from dyngs_plugins.folders import place_for
 from dyngs_plugins.priors.files import atomic_file, check_size, load_npy, map_shape
 from dyngs_plugins.priors.som_files import read_depth, write_depth
 
@@ -35,7 +36,7 @@ def reduced_depths(
         return tuple(files)
     for path, found in zip(files, stored, strict=True):
         _check_full(path, "depth map", found, size, full, exact)
-    copies = tuple(folder / path.name for path in files)
+    copies = _copies(folder, [path.name for path in files])
     for path, copy in zip(files, copies, strict=True):
         if not copy.is_file():
             try:
@@ -77,7 +78,7 @@ def label_images(
         ValueError, OSError: a map does not hold labels from 0 to 255, is of another shape than the images, or the
             folder cannot be written.
     """
-    copies = tuple(folder / f"{path.stem}.png" for path in files)
+    copies = _copies(folder, [f"{path.stem}.png" for path in files])
     for path, copy in zip(files, copies, strict=True):
         if not copy.is_file():
             labels = read_labels(path)
@@ -125,6 +126,12 @@ def _check_full(
     slack = [1.0 if exact else max(1.0, full[axis] / size[axis]) for axis in (0, 1)]
     if len(shape) != 2 or abs(shape[1] - full[0]) >= slack[0] or abs(shape[0] - full[1]) >= slack[1]:
         check_size(path, what, shape, (round(full[1]), round(full[0])))
+
+
+def _copies(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """Each copy where it lies already, else where it can be made."""
+    place = place_for(folder)
+    return tuple(folder / name if (folder / name).is_file() else place / name for name in names)
 
 
 def _unwritable(folder: Path, error: OSError) -> OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -25,6 +26,20 @@ def complete_folder(out: Path) -> Iterator[Path]:
         _move_into_place(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def place_for(folder: Path) -> Path:
+    """Where files that belong into ``folder`` can be made: there, or in the user's cache where data is read-only.
+
+    A place in the cache is the same for the same folder. ``DYNGS_CACHE`` (or ``XDG_CACHE_HOME``) moves the cache.
+    """
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if os.access(existing, os.W_OK):
+        return folder
+    absolute = folder.absolute()
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyngs-plugins"
+    digest = hashlib.sha256(str(absolute.parent).encode()).hexdigest()[:16]
+    return Path(os.environ.get("DYNGS_CACHE") or home) / "copies" / digest / absolute.name
 
 
 def _move_into_place(partial: Path, out: Path) -> None:

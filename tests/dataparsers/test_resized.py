@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,36 @@ def test_labels_keep_their_numbers(tmp_path):
     np.save(tmp_path / "a.npy", labels + 1)
     [copy] = label_images([tmp_path / "a.npy"], tmp_path / "out", (2, 2), (4, 4))  # made once
     np.testing.assert_array_equal(np.asarray(Image.open(copy)), [[5, 7], [13, 15]])
+
+
+@pytest.fixture
+def read_only(tmp_path, monkeypatch) -> Path:
+    """A scene on a disk that others share; copies go to a cache."""
+    scene = tmp_path / "shared" / "scene"
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: scene.parent not in Path(path).parents and real(path, mode))
+    monkeypatch.setenv("DYNGS_CACHE", str(tmp_path / "cache"))
+    return scene
+
+
+def test_read_only_data_gets_its_copies_in_the_cache(read_only, tmp_path):
+    path = save(read_only / "images" / "a.png", np.full((4, 6, 3), 90, np.uint8))
+    np.save(read_only / "a.npy", np.ones((4, 6), np.float32))
+    first = resized([path], read_only / "images_3x2", (3, 2))
+    depths = reduced_depths([read_only / "a.npy"], read_only / "depth_3x2", (3, 2), (6, 4))
+    labels = label_images([read_only / "a.npy"], read_only / "labels_3x2", (3, 2), (6, 4))
+    for copy in (*first, *depths, *labels):
+        assert tmp_path / "cache" / "copies" in copy.parents
+    assert first[0].parent.name == "images_3x2"
+    before = first[0].stat().st_mtime_ns
+    assert resized([path], read_only / "images_3x2", (3, 2)) == first
+    assert first[0].stat().st_mtime_ns == before
+    assert sorted(p.name for p in read_only.iterdir()) == ["a.npy", "images"]
+    other = save(read_only.with_name("other") / "images" / "a.png", np.zeros((4, 6, 3), np.uint8))
+    assert resized([other], other.parent.with_name("images_3x2"), (3, 2)) != first
+
+
+def test_copies_that_came_with_read_only_data_are_used(read_only):
+    path = save(read_only / "images" / "a.png", np.full((4, 6, 3), 90, np.uint8))
+    shipped = save(read_only / "images_3x2" / "a.png", np.full((2, 3, 3), 7, np.uint8))
+    assert resized([path], read_only / "images_3x2", (3, 2)) == (shipped,)
