@@ -79,9 +79,8 @@ def companions(images: Sequence[Path], folder: Path, suffix: str, what: str) -> 
     Raises:
         FileNotFoundError: some are missing; says how many, and the first.
     """
-    present = {entry.name for entry in os.scandir(folder)}
     files = tuple(either_case(folder / f"{image.stem}{suffix}") for image in images)
-    missing = [path for path in files if path.name not in present]
+    missing = [path for path in files if not path.is_file()]
     if missing:
         raise FileNotFoundError(
             f"{missing[0]}: no such {what}; {len(missing)} of {len(files)} are missing. Expected one for every image "

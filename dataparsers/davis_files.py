@@ -180,7 +180,7 @@ def find_cameras(
     looked = [place for kind, candidates in places.items() if wanted in ("auto", kind) for place in candidates]
     raise FileNotFoundError(
         f"{looked[0]}: no cameras for {name}, nor in "
-        f"{', '.join(str(p.relative_to(root)) for p in looked[1:]) or 'another place'}. DAVIS has none: solve them with "
+        f"{', '.join(str(p.relative_to(root)) for p in looked[1:]) or 'another place'}. Expected them in one of these places; DAVIS has none: solve them with "
         "COLMAP (with what moves masked out), DROID-SLAM or MegaSaM, and put them there. A folder of images/ and "
         "poses_bounds.npy becomes a clip with depth and tracks by `dyngs process FOLDER --out CLIP`. If the camera stood "
         f"still: {_CAMERAS_FLAG} still."

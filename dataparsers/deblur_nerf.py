@@ -132,6 +132,11 @@ class DeblurNerfDataParser(BoundedDataParser):
             folder = model_folder(root)
             model = read_model(folder)
             known = registered(folder, model, names)
+            if len(known) < len(model.images):
+                lost = next(i.name for i in model.images.values() if i.id not in {k.id for k in known.values()})
+                raise ValueError(f"{folder}: {len(model.images) - len(known)} of {len(model.images)} images of the COLMAP "
+                                 f"model have no file; one is {lost}. Expected all of them, for which image is sharp "
+                                 "goes by its place. Restore them.")  # fmt: skip
             placed = [i for i, name in enumerate(names) if name in known]
             if not set(train) <= set(placed):
                 placed = list(range(len(names)))  # the error below names the missing ones

@@ -172,9 +172,9 @@ def read_splits(root: Path, train_file: str = "train", val_file: str = "val") ->
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder. Expected a DyCheck capture; pass its folder with --data.")
-    train = _checked_split(root, train_file)
+    train = read_split(root, train_file)
     optional = val_file == "val" and not optional_file(root / "splits" / "val.json", "split")
-    val = SplitFrames((), (), ()) if optional else _checked_split(root, val_file)
+    val = SplitFrames((), (), ()) if optional else read_split(root, val_file)
     if not train.names:
         raise ValueError(f"{root / 'splits' / f'{train_file}.json'}: found 0 frames, expected at least one.")
     shared = sorted(set(train.names) & set(val.names))
@@ -185,32 +185,6 @@ def read_splits(root: Path, train_file: str = "train", val_file: str = "val") ->
             "Numbers on them would mean nothing. Remove them from one of the two."
         )
     return train, val
-
-
-def _checked_split(root: Path, name: str) -> SplitFrames:
-    path = root / "splits" / f"{name}.json"
-    expected = 'lists of one length: frame_names ("0_00012"), camera_ids and time_ids (whole numbers)'
-    content = read_json(path, "split")
-    names = content.get("frame_names")
-    derived = not content.get("camera_ids")  # then the camera is the number before the underscore
-    if isinstance(names, list) and not all(
-        isinstance(n, str) and n and (n.split("_")[0].isdigit() or not derived) for n in names
-    ):
-        raise ValueError(
-            f'{path}: frame_names are not all like "0_00012"; the first are {names[:3]}. Expected {expected}.'
-        )
-    for key in ("camera_ids", "time_ids"):
-        numbers = content.get(key) or []
-        if not isinstance(numbers, list) or not all(type(n) is int and abs(n) < 1 << 31 for n in numbers):
-            raise ValueError(f"{path}: {key} holds more than whole numbers. Expected {expected}.")
-    split = read_split(root, name)
-    if len(split.camera_ids) != len(split.names):
-        raise ValueError(f"{path}: {len(split.names)} frame_names and {len(split.camera_ids)} camera_ids. Expected "
-                         f"{expected}.")  # fmt: skip
-    if len(set(split.names)) < len(split.names):
-        twice = next(n for n in split.names if split.names.count(n) > 1)
-        raise ValueError(f"{path}: {twice!r} is listed more than once. Expected every frame once.")
-    return split
 
 
 def _clock(*splits: SplitFrames) -> tuple[int, int]:

@@ -38,7 +38,7 @@ from dataparsers.rig import Rig, RigOptions, find_cameras, pick_cameras, read_ri
 from dataparsers.seed_points import ply_points, require_in_sight
 from dataparsers.video_frames import FOLDER_FLAG
 from dyngs_plugins.priors.files import atomic_file, check_size, existing, load_npy, optional_file
-from dyngs_plugins.priors.pixels import UNREADABLE, require_8_bits
+from dyngs_plugins.priors.pixels import UNREADABLE, opened, require_8_bits
 
 Size = tuple[int, int]
 """Width and height."""
@@ -208,7 +208,7 @@ class Reduction:
             CONSOLE.print(f"Making images of {self.size[0]}x{self.size[1]} in {folder}")
         left, top = self.offset
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 require_8_bits(image)
                 small = image.convert("RGB").resize(self.reduced, Image.Resampling.BOX)
         except UNREADABLE as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,16 +63,17 @@ def read_nerfies_camera(path: Path) -> NerfiesCamera:
         rotation = np.array([[number(x) for x in row] for row in camera["orientation"]]).reshape(3, 3)
         center = np.array([number(x) for x in camera["position"]]).reshape(3)
         focal, (cx, cy) = number(camera["focal_length"]), map(number, camera["principal_point"])
-        aspect, skew = number(camera.get("pixel_aspect_ratio", 1.0)), number(camera.get("skew", 0.0))
-        k1, k2, k3 = _coefficients(camera.get("radial_distortion"), 3)
-        p1, p2, *_ = _coefficients(camera.get("tangential_distortion", camera.get("tangential")), 3)
+        aspect, skew = number(camera["pixel_aspect_ratio"]), number(camera.get("skew", 0.0))
+        radial, tangential = camera["radial_distortion"], camera.get("tangential_distortion", camera.get("tangential"))
+        k1, k2, k3 = _coefficients(radial, 3, 3)
+        p1, p2, *_ = _coefficients(tangential, 2, 3)
         size = camera.get("image_size")
         if size is not None and not (len(size) == 2 and all(whole(side, least=1) for side in size)):
             raise ValueError(f"image_size {size!r}")
         size = None if size is None else (size[0], size[1])
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{path}: not a Nerfies camera ({error!r}). Expected orientation (3x3), position (3), "
-                         f"focal_length, principal_point (2); found {sorted(camera)}.") from error  # fmt: skip
+                         f"focal_length, principal_point (2), pixel_aspect_ratio, radial_distortion (3), tangential_distortion (2); found {sorted(camera)}.") from error  # fmt: skip
     numbers = np.array([focal, cx, cy, aspect, skew, k1, k2, k3, p1, p2])
     if not np.isfinite(numbers).all() or focal <= 0 or aspect <= 0:
         raise ValueError(
@@ -100,8 +102,10 @@ def read_original_camera(path: Path, factor: int = 1) -> tuple[Float[Tensor, "4 
     return camera.world_T_camera, torch.diag(torch.tensor([1.0 / factor, 1.0 / factor, 1.0])) @ camera.K
 
 
-def _coefficients(values: list[float] | None, count: int) -> list[float]:
-    numbers = [number(value) for value in values or ()]
+def _coefficients(values: Any, least: int, count: int) -> list[float]:
+    if not isinstance(values, list) or len(values) < least:
+        raise ValueError(f"coefficients of distortion {values!r}; expected a list of at least {least}")
+    numbers = [number(value) for value in values]
     if any(numbers[count:]):
         raise ValueError(f"{len(numbers)} coefficients of distortion, {numbers}; expected at most {count}")
     return (numbers + [0.0] * count)[:count]

@@ -58,7 +58,8 @@ def scene_json_frame(root: Path, required: bool) -> SceneNormalisation | None:
         raise ValueError(f"{path}: expected a number scale and a center of 3 numbers ({error!r}); found "
                          f"{sorted(content)}.") from error  # fmt: skip
     if not 0 < scale < float("inf") or not bool(torch.isfinite(center).all()):
-        raise ValueError(f"{path}: scale {scale} and center {center.tolist()} are not a positive number and a point.")
+        raise ValueError(f"{path}: scale {scale} and center {center.tolist()} are not a positive number and a point. "
+                         "Expected finite numbers. Write it again.")  # fmt: skip
     rigid = torch.eye(4)
     rigid[:3, 3] = -center
     return SceneNormalisation(1.0 / scale, rigid)

@@ -19,7 +19,7 @@ from PIL import Image
 from dataparsers.checks import common_image_size, image_size
 from dyngs_plugins.folders import place_for
 from dyngs_plugins.priors.files import atomic_file, check_size
-from dyngs_plugins.priors.pixels import UNREADABLE, require_8_bits
+from dyngs_plugins.priors.pixels import UNREADABLE, opened, require_8_bits
 
 Size = tuple[int, int]
 """Width and height."""
@@ -89,7 +89,7 @@ def _present(folder: Path, path: Path) -> Path | None:
 
 def _pixels(path: Path, kind: Literal["image", "mask"]) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             image.load()
             if kind == "image":
                 require_8_bits(image)

@@ -101,7 +101,7 @@ def read_labels(path: Path) -> Int[np.ndarray, "h w"]:
     """
     labels = load_npy(path, "label map", mmap=True)
     labels = np.asarray(labels).reshape(map_shape(labels.shape))
-    if labels.ndim != 2:
+    if labels.ndim != 2 or labels.size == 0:
         raise ValueError(f"{path}: an array of shape {labels.shape}. Expected labels of shape (height, width).")
     if not np.isfinite(labels).all() or (labels != np.floor(labels)).any() or labels.min() < 0 or labels.max() > 255:
         raise ValueError(f"{path}: values from {labels.min()} to {labels.max()}. Expected whole numbers from 0 "

@@ -190,6 +190,9 @@ def _entry(path: Path, index: int, entry: Mapping[str, Any], size: Size) -> tupl
         width, height, fx = number(entry["w"]), number(entry["h"]), number(entry["fl_x"])
         fy, cx, cy = (number(entry.get(key, default)) for key, default in
                       (("fl_y", fx), ("cx", width / 2), ("cy", height / 2)))  # fmt: skip
+        terms = [key for key in ("k1", "k2", "p1", "p2") if key in entry]
+        if 0 < len(terms) < 4:
+            raise ValueError(f"of the lens there are only {terms}, expected k1, k2, p1 and p2, or none")
         lens = np.array([number(entry.get(key, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2")])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(

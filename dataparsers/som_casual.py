@@ -224,6 +224,9 @@ def _held_out_views(root: Path, info: ClipInfo, kept: range) -> tuple[ClipViews,
     """The views of ``eval/eval.json`` at the kept time steps, and their protocol."""
     path = root / "eval" / "eval.json"
     if not optional_file(path, "evaluation list"):
+        if (path.parent / "images").is_dir():
+            raise FileNotFoundError(f"{path}: no such file, but there is a folder images/ beside it. Expected both: it "
+                                    "lists the views that test. Restore it, or remove the folder.")  # fmt: skip
         return None
     protocol, listed = read_eval_json(path)
     outside = [view.frame for view in listed if not 0 <= view.frame < info.num_frames]

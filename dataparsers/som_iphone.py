@@ -30,7 +30,7 @@ from dataparsers.clip import Clip, Frame, clip_views, hold_out
 from dataparsers.colmap_model import read_colmap_cameras
 from dataparsers.nerfies_cameras import read_original_camera
 from dyngs_plugins.priors.clip_files import Keypoints, read_json
-from dyngs_plugins.priors.files import existing, optional_file
+from dyngs_plugins.priors.files import existing, inside, load_npy, optional_file
 from dyngs_plugins.priors.tracks import SomTrackFiles
 from dyngs_plugins.priors.views import Priors
 
@@ -106,24 +106,41 @@ def read_split(root: Path, split: str) -> SplitFrames:
     """Read ``splits/{split}.json``.
 
     Raises:
-        FileNotFoundError, ValueError: missing, or its lists differ in length.
+        FileNotFoundError, ValueError: missing, its lists differ in length, are not names and whole numbers, or have a
+            frame twice.
     """
     path = root / "splits" / f"{split}.json"
+    expected = 'lists of one length: frame_names ("0_00012"), camera_ids and time_ids (whole numbers)'
     content = read_json(path, "split")
-    names, times = content.get("frame_names"), content.get("time_ids")
+    names, times, cameras = (content.get(key) for key in ("frame_names", "time_ids", "camera_ids"))
     if not isinstance(names, list) or not isinstance(times, list) or len(names) != len(times):
-        raise ValueError(f"{path}: expected lists 'frame_names' and 'time_ids' of one length, found {sorted(content)}.")
-    cameras = content.get("camera_ids") or [int(name.split("_")[0]) for name in names]
-    return SplitFrames(tuple(names), tuple(map(int, times)), tuple(map(int, cameras)))
+        raise ValueError(f"{path}: expected lists 'frame_names' and 'time_ids' of one length, found {sorted(content)}. "
+                         f"Expected {expected}.")  # fmt: skip
+    # Without camera_ids the camera is the number before the underscore.
+    if not all(isinstance(n, str) and n and (n.split("_")[0].isdigit() or bool(cameras)) for n in names):
+        raise ValueError(
+            f'{path}: frame_names are not all like "0_00012"; the first are {names[:3]}. Expected {expected}.'
+        )
+    for name in names:
+        inside(root, name, path)
+    for key in ("camera_ids", "time_ids"):
+        numbers = content.get(key) or []
+        if not isinstance(numbers, list) or not all(type(n) is int and abs(n) < 1 << 31 for n in numbers):
+            raise ValueError(f"{path}: {key} holds more than whole numbers. Expected {expected}.")
+    cameras = cameras or [int(name.split("_")[0]) for name in names]
+    if len(cameras) != len(names):
+        raise ValueError(f"{path}: {len(names)} frame_names and {len(cameras)} camera_ids. Expected {expected}.")
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ValueError(f"{path}: {twice!r} is listed more than once. Expected every frame once.")
+    return SplitFrames(tuple(names), tuple(times), tuple(cameras))
 
 
 def _frames(root: Path, split: SplitFrames, options: IphoneOptions, kept: range) -> list[Frame]:
     chosen = [i for i, time in enumerate(split.time_ids) if time in kept]
     names = [split.names[i] for i in chosen]
     folder = root / "rgb" / f"{options.factor}x"
-    hint = (
-        "Every frame of splits/ needs its image; --pipeline.datamanager.dataparser.downscale-factor picks the folder."
-    )
+    hint = "Expected an image of every frame of splits/; --pipeline.datamanager.dataparser.downscale-factor picks the folder."
     images = [existing(either_case(folder / f"{name}.png"), "image", hint) for name in names]
     if options.camera_type == "refined" and names:
         size = common_image_size(images)
@@ -229,7 +246,12 @@ def _evaluation_extras(root: Path, train: Sequence[Frame], factor: int) -> dict[
     extras: dict[str, Any] = {"keypoints": read_keypoints(root, train, factor)}
     scale = root / "flow3d_preprocessed" / "colmap" / "scale.npy"
     if optional_file(scale, "metric scale"):
-        extras["metric_scale"] = float(np.load(scale, allow_pickle=False))
+        values = load_npy(scale, "metric scale").reshape(-1)
+        if len(values) != 1 or not 0 < values[0] < np.inf:
+            raise ValueError(
+                f"{scale}: found {values[:4].tolist()}. Expected one positive number. Remove it to do without."
+            )
+        extras["metric_scale"] = float(values[0])
     return extras
 
 
@@ -249,8 +271,8 @@ def read_keypoints(root: Path, frames: Sequence[Frame], factor: int) -> Keypoint
 
 def _keypoint_rows(path: Path) -> np.ndarray:
     try:
-        return np.asarray(json.loads(path.read_text()), np.float64).reshape(-1, 3)
-    except (ValueError, TypeError, OverflowError) as error:
+        return np.asarray(json.loads(path.read_text(encoding="utf-8-sig")), np.float64).reshape(-1, 3)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"{path}: cannot be read as key-points ({error}). Expected a list of [x, y, visible]."
         ) from error

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dyngs_plugins.priors.files import atomic_file, check_poses, existing, inside, whole
+from dyngs_plugins.priors.files import atomic_file, check_poses, existing, inside, number, whole
 
 CLIP_FORMAT, CLIP_VERSION = "dyngs-clip", 1
 
@@ -159,10 +159,10 @@ def _eval_view(path: Path, place: int, entry: Any) -> EvalView:
     try:
         view = EvalView(**{name: entry[name] for name in ("image", "camera", "frame", "K", "world_T_camera")},
                         mask=entry.get("mask"), depth=entry.get("depth"))  # fmt: skip
-        K, pose = np.array(view.K), np.array(view.world_T_camera)
-        if K.dtype.kind not in "fi" or pose.dtype.kind not in "fi" or not (whole(view.camera) and whole(view.frame)):
-            raise TypeError("K and world_T_camera must be numbers, camera and frame whole ones")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        K, pose = (np.array([[number(x) for x in row] for row in matrix]) for matrix in (view.K, view.world_T_camera))
+        if not (whole(view.camera) and whole(view.frame) and isinstance(view.image, str)):
+            raise TypeError("image must be text, camera and frame whole numbers")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         shown = str(entry) if len(str(entry)) < 300 else f"{str(entry)[:297]}..."
         raise ValueError(f"{path}: view {place} is incomplete or malformed ({error!r}): {shown}. Expected image, camera, "
                          "frame, K and world_T_camera. Write the file again.") from error  # fmt: skip

@@ -164,6 +164,9 @@ def _check_images(path: Path, images: Mapping[int, ColmapImage], cameras: Mappin
 
 
 def _check_points(path: Path, points: ColmapPoints) -> None:
+    if len(np.unique(points.ids)) < len(points):
+        raise ValueError(f"{path}: {len(points) - len(np.unique(points.ids))} points have the id of another one. Expected "
+                         "every id once. Export the model again.")  # fmt: skip
     bad = np.flatnonzero(~np.isfinite(points.xyz).all(axis=1))
     if len(bad):
         raise ValueError(f"{path}: {len(bad)} of {len(points)} points are not finite; the first has the id "

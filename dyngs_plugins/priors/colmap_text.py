@@ -117,7 +117,7 @@ def write_points(path: Path, points: ColmapPoints) -> None:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without comments."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: cannot be read as text ({error}). Expected COLMAP's text format; is it a binary file with "

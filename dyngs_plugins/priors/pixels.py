@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ def read_pixels(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
     """
     path = existing(path, "image", "Was it moved while the clip was in use?")
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             require_8_bits(image)
             transparent = "A" in image.getbands() or "transparency" in image.info
             pixels = torch.from_numpy(np.array(image.convert("RGBA" if transparent else "RGB")))
@@ -37,6 +39,19 @@ def read_pixels(path: Path, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
         raise ValueError(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels; expected {size[1]}x{size[0]} like the "
                          "cameras of its split. Resize it, or prepare the clip again.")  # fmt: skip
     return pixels[..., :3].contiguous() if transparent and bool((pixels[..., 3] == 255).all()) else pixels
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture whose checksums hold, where its format has any: decoding alone does not look at those of pixels.
+
+    Raises:
+        UNREADABLE: see there.
+    """
+    with Image.open(path) as image:
+        image.verify()
+    with Image.open(path) as image:
+        yield image
 
 
 def require_8_bits(image: Image.Image) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from dyngs_plugins.priors.clip_files import write_clip_json, write_eval_json
 from dyngs_plugins.priors.files import atomic_file, check_poses, check_size, existing, load_npy, map_shape
-from dyngs_plugins.priors.pixels import UNREADABLE
+from dyngs_plugins.priors.pixels import UNREADABLE, opened
 from dyngs_plugins.priors.safe_npy import ForbiddenGlobal, load_plain_dict
 
 __all__ = [
@@ -134,7 +134,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Bool[np.ndarra
     """
     path = existing(path, "mask", "Every image needs a mask of the same name (PNG, any channel > 0 = moving).")
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             array = np.asarray(image)
             has_alpha = image.mode in ("RGBA", "LA")
     except UNREADABLE as error:

@@ -43,8 +43,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "write_dynamicnerf": {"frames": 12},
     "write_nerfies": {"kind": "vrig"},
 }
-DO_WITHOUT = {"timestamps": {"time"}}
-"""What a scene may lack altogether, and what it is then by right: evenly spaced in time."""
+DO_WITHOUT = {
+    "timestamps": {"time"},
+    "points3D": {"depth"},
+    "0": {"depth"},
+    **dict.fromkeys(("eval", "val", "images_test", "sparse_", "val_ids"), None),
+}
+"""What a scene may lack altogether, and what is then another way by right; None: another split, or other cameras.
+
+Without timestamps images are evenly spaced in time; without a COLMAP model disparities are scaled by the bounds."""
 RESAMPLED = ("dpt", "disp")
 """Maps of networks, whose size is theirs and which are brought to that of the images."""
 COARSER = ("a row too many", "a row too few", "a column too few", "a map of another size",
@@ -220,7 +227,10 @@ def accepted(case: Case, target: Target, opened: Opened) -> tuple[str, str | Non
     rules = case.corruption
     allowed = rules.may_change | {f"-{part}" for part in rules.may_lose}
     if rules.may_lose:
-        allowed |= DO_WITHOUT.get(case.path.stem, set()) | ({"points"} & rules.may_lose)
+        lacks = case.path.stem if case.place is None else str(case.place[-1])
+        if DO_WITHOUT.get(lacks, set()) is None:
+            return "less", None
+        allowed |= (DO_WITHOUT.get(lacks) or set()) | ({"points"} & rules.may_lose)
     if case.path.parent.name in RESAMPLED and case.corruption.name in COARSER:
         allowed |= {"depth"}
     wrong = {part: what for part, what in found.items() if part not in allowed}
