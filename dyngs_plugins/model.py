@@ -67,6 +67,8 @@ class DynamicModelConfig(ModelConfig):
     """Steps of rendering; 0: max(5000, 500 epochs of the clip)."""
     scale_decay: Decay = Decay(factor=0.1, steps=5000)
     """How the learning rate of the scales falls."""
+    decays: dict[str, Decay] = field(default_factory=dict)
+    """How further learning rates fall while rendering, by parameter group."""
     background_color: Literal["white", "black"] = "white"
     """Behind everything; a dataset whose images are composited over a colour of its own overrides it."""
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
@@ -85,7 +87,7 @@ class DynamicModelConfig(ModelConfig):
     def stages(self, num_frames: int, batch_size: int) -> tuple[Stage, ...]:
         """The schedule for a clip of ``num_frames`` frames trained in batches of ``batch_size``."""
         epoch = -(-num_frames // max(batch_size, 1))
-        scales = {f"{name}_scales": self.scale_decay for name in (DYNAMIC, STATIC)}
+        decays = {f"{name}_scales": self.scale_decay for name in (DYNAMIC, STATIC)} | self.decays
         return (
             Stage(
                 "prefit",
@@ -96,7 +98,7 @@ class DynamicModelConfig(ModelConfig):
                 decays={"*": Decay(factor=0.1, steps=self.prefit_steps)},
                 density_control=False,
             ),
-            Stage("train", self.train_steps or max(5000, 500 * epoch), decays=scales, resets_moments=True),
+            Stage("train", self.train_steps or max(5000, 500 * epoch), decays=decays, resets_moments=True),
         )
 
 

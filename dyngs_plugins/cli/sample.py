@@ -30,6 +30,7 @@ def sample(
     track_step: int | None = None,
     fps: float = 12.0,
     seed: int = 0,
+    still: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Make the sample scene: two moving objects before a moving camera, ray-cast, with exact ground truth.
@@ -54,6 +55,7 @@ def sample(
         track_step: Spacing in pixels of the tracked points. Default: 2 below a width of 320, else 4.
         fps: Frames per second noted in the clip.
         seed: Picks the textures. Geometry and motion are always the same.
+        still: Stop the objects, so that only the cameras move.
         overwrite: Replace a sample that is already there. Any other non-empty folder is refused.
     """
     from dyngs_plugins.sample.blur import Exposure
@@ -73,6 +75,7 @@ def sample(
         supersample=supersample,
         track_step=track_step if track_step is not None else (2 if width < 320 else 4),
         seed=seed,
+        still=still,
         shake=shake if shake is not None else (width / 80 if blur else 0.0),
         exposure=Exposure(
             fraction=exposure if blur else 0.0,

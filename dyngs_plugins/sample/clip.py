@@ -34,6 +34,7 @@ class SampleSettings:
         seed: picks the textures' noise.
         shake: tremor of the training cameras, in pixels of image motion.
         exposure: motion blur and defocus of the training images.
+        still: nothing but the cameras moves.
     """
 
     frames: int = 24
@@ -46,6 +47,7 @@ class SampleSettings:
     seed: int = 0
     shake: float = 0.0
     exposure: Exposure = Exposure()
+    still: bool = False
 
     def __post_init__(self):
         lens = self.exposure
@@ -137,7 +139,7 @@ def build_clip(settings: SampleSettings, progress: Progress | None = None) -> Sa
         progress: called with each stage's frames and name; the default shows nothing.
     """
     progress = progress or (lambda frames, name: frames)
-    scene = build_scene(settings.seed)
+    scene = build_scene(settings.seed, settings.still)
     paths = training_paths(
         settings.width, settings.height, settings.cameras, settings.shake, _SHAKE_FRAMES * settings.frame_interval
     )

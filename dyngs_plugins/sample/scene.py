@@ -9,7 +9,7 @@ behind a pillar, turning the other way and rocking. Everything else stands still
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -96,10 +96,17 @@ class Scene:
         return [i for i, thing in enumerate(self.objects) if thing.moving]
 
 
-def build_scene(seed: int = 0) -> Scene:
-    """The sample scene. The seed picks the noise in the textures; geometry and motion are always the same."""
+def build_scene(seed: int = 0, still: bool = False) -> Scene:
+    """The sample scene. The seed picks the noise in the textures; geometry and motion are always the same.
+
+    Args:
+        still: stop what moves where it is at t = 1/2.
+    """
     paint = _Paint(np.random.SeedSequence(seed).generate_state(16).tolist())
-    return Scene((*_enclosure(paint), *_standing(paint), *_moving(paint)))
+    moving = _moving(paint)
+    if still:
+        moving = [replace(thing, motion=Still(thing.motion.at(0.5))) for thing in moving]
+    return Scene((*_enclosure(paint), *_standing(paint), *moving))
 
 
 class _Paint:

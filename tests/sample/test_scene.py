@@ -178,3 +178,13 @@ def test_seeds_change_the_paint_and_nothing_else():
     a, b = build_scene(0), build_scene(1)
     np.testing.assert_array_equal(surfaces(a, camera, 0.2).depth, surfaces(b, camera, 0.2).depth)
     assert np.abs(render_frame(a, camera, 0.2, 1) - render_frame(b, camera, 0.2, 1)).mean() > 0.02
+
+
+def test_a_still_scene_looks_the_same_at_all_times():
+    scene = build_scene(still=True)
+    assert scene.moving_ids == []
+    moving = build_scene()
+    assert len(scene.objects) == len(moving.objects)
+    for still, thing in zip(scene.objects, moving.objects, strict=True):
+        np.testing.assert_array_equal(still.motion.at(0.0), thing.motion.at(0.5))
+        np.testing.assert_array_equal(still.motion.at(1.0), thing.motion.at(0.5))
