@@ -14,7 +14,6 @@ import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.markup import escape
 
 from dataparsers.base import ClipDataParserConfig
 
@@ -81,7 +80,9 @@ def layout_config(config: AutoDataParserConfig) -> ClipDataParserConfig:
     else:
         found = recognise(root)
         layout, why = found.layout, found.why
-    CONSOLE.log(escape(f"{root}: {layout.title} ({layout.command}), {why}"))
+    CONSOLE.log(
+        escape(f"{root}: {layout.title} ({layout.command}), {why}. Its options go last: {layout.command} --...")
+    )
     known = {f.name for f in fields(layout.config)}
     values = dict(_checked(config.options, layout.command, known))
     if config.protocol:
