@@ -80,9 +80,8 @@ def layout_config(config: AutoDataParserConfig) -> ClipDataParserConfig:
     else:
         found = recognise(root)
         layout, why = found.layout, found.why
-    CONSOLE.log(
-        escape(f"{root}: {layout.title} ({layout.command}), {why}. Its options go last: {layout.command} --...")
-    )
+    said = f"{root}: {layout.title} ({layout.command}), {why}. Its options go last: {layout.command} --..."
+    CONSOLE.print(said, markup=False, soft_wrap=True)
     known = {f.name for f in fields(layout.config)}
     values = dict(_checked(config.options, layout.command, known))
     if config.protocol:

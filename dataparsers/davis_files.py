@@ -25,7 +25,7 @@ from dyngs_plugins.priors.normalise import IDENTITY, SceneNormalisation
 from dyngs_plugins.priors.som_files import read_cameras
 
 Kind = Literal["droid", "llff", "colmap", "still"]
-_CAMERAS_FLAG = "--pipeline.datamanager.dataparser.cameras"
+_CAMERAS_FLAG = "davis-data --cameras"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _davis_footage(root: Path, res: str, sequence: str | None) -> Footage:
     if res not in present:
         raise FileNotFoundError(
             f"{root / 'JPEGImages' / res}: no such folder; found {', '.join(present) or 'none'}. Pick one with "
-            "--pipeline.datamanager.dataparser.res."
+            "davis-data --res."
         )
     info = find_sequences(root, layout, sequence)
     if len(info.sequences) > 1:

@@ -216,7 +216,7 @@ def read_hold(root: Path, given: int | None) -> int:
     if len(markers) > 1 or number is None:
         raise ValueError(
             f"{root}: found {', '.join(markers)}. Expected one file named like hold=8. Remove the others, or say "
-            "which by --pipeline.datamanager.dataparser.hold."
+            "which by deblur-nerf-data --hold."
         )
     return int(number[1])
 

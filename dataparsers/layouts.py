@@ -9,7 +9,7 @@ from dataparsers.checks import image_files
 from dyngs_plugins.priors.clip_files import ClipInfo, read_clip_json
 from dyngs_plugins.priors.files import optional_file
 
-SEQUENCE_FLAG = "--pipeline.datamanager.dataparser.sequence"
+SEQUENCE_FLAG = "--sequence"
 
 
 @dataclass(frozen=True)

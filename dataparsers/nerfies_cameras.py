@@ -44,7 +44,7 @@ class NerfiesCamera:
             raise ValueError(
                 f"{image}: the image is {size[0]}x{size[1]}, expected about {expected[0]:.0f}x{expected[1]:.0f} (width "
                 f"x height): {path} says {self.size[0]}x{self.size[1]} at full size, and the folder is {factor}x. Put "
-                "images of that size there, or pick the folder with --pipeline.datamanager.dataparser.downscale-factor."
+                "images of that size there, or pick the folder with --downscale-factor."
             )
         return torch.diag(torch.tensor([size[0] / self.size[0], size[1] / self.size[1], 1.0])) @ self.K
 

@@ -16,7 +16,7 @@ from dyngs_plugins.priors.clip_files import read_json
 from dyngs_plugins.priors.files import number, optional_file
 from dyngs_plugins.priors.normalise import SceneNormalisation
 
-RATE_FLAG = "--pipeline.datamanager.dataparser.downscale-factor"
+RATE_FLAG = "--downscale-factor"
 
 
 def pick_rate(root: Path, chosen: int | None, wanted: int) -> int:

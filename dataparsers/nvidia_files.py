@@ -39,7 +39,7 @@ def find_pack(root: Path) -> Pack:
     if truth and rig:
         raise ValueError(
             f"{root}: found both gt/ (DynamicNeRF's pack) and mv_images/ (NSFF's pack). Say which one to read: "
-            "--pipeline.datamanager.dataparser.layout dynamicnerf, or nsff."
+            "nvidia-data --layout dynamicnerf, or nsff."
         )
     if rig:
         return "nsff"

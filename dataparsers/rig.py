@@ -220,7 +220,7 @@ def _require_synchronous(sources: Mapping[str, Path], read: Mapping[str, Mapping
                 f"{sources[name]}: {len(read[name])} frames, expected {len(read[most])} like {most}; the first that "
                 f"only one of them has is number {missing[0]}. Cameras of a rig must have the same frames: complete "
                 f"the films, leave the camera out (skip_cameras), or use the first {min(map(len, read.values()))} "
-                "(--pipeline.datamanager.dataparser.end)."
+                "(--end)."
             )
     steps = len(read[most])
     if steps < 2:

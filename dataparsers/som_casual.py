@@ -119,7 +119,7 @@ def _prior_folders(root: Path, layout: CasualLayout, sequence: str, required: tu
             make = f"Make them with `dyngs process {root}`" if layout.image_type == "images" else "Compute them"
             raise FileNotFoundError(
                 f"{candidates[0]}: no such folder{also}. Expected the clip's {kind}. {make}, or name another folder "
-                f"with --pipeline.datamanager.dataparser.{kind.removesuffix('s')}-type."
+                f"with som-data --{kind.removesuffix('s')}-type."
             )
     return PriorFolders(**found)
 

@@ -140,7 +140,7 @@ def _frames(root: Path, split: SplitFrames, options: IphoneOptions, kept: range)
     chosen = [i for i, time in enumerate(split.time_ids) if time in kept]
     names = [split.names[i] for i in chosen]
     folder = root / "rgb" / f"{options.factor}x"
-    hint = "Expected an image of every frame of splits/; --pipeline.datamanager.dataparser.downscale-factor picks the folder."
+    hint = "Expected an image of every frame of splits/; som-data --downscale-factor picks the folder."
     images = [existing(either_case(folder / f"{name}.png"), "image", hint) for name in names]
     if options.camera_type == "refined" and names:
         size = common_image_size(images)
@@ -168,7 +168,7 @@ def _colmap_folder(root: Path) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder}: no such folder. Expected the refined cameras of Shape of Motion's preprocessing. Train with "
-            "the captured cameras instead: --pipeline.datamanager.dataparser.camera-type original."
+            "the captured cameras instead: som-data --camera-type original."
         )
     return folder if any(folder.glob("images.*")) else folder / "0"
 
@@ -190,7 +190,7 @@ def _training_priors(root: Path, frames: Sequence[Frame], size: tuple[int, int],
         if name in options.required:
             raise FileNotFoundError(
                 f"{folders[name]}: no such folder. Expected the capture's {name}, from Shape of Motion's preprocessing "
-                "of DyCheck. Get it, or leave it out of --pipeline.datamanager.dataparser.required-priors."
+                "of DyCheck. Get it, or leave it out of som-data --required-priors."
             )
     kind: Literal["disparity", "depth"] = "depth" if options.depth_type == "lidar" else "disparity"
     depth_max = float("inf")

@@ -22,7 +22,7 @@ from dyngs_plugins.priors.clip_files import read_json, write_json
 from dyngs_plugins.priors.files import atomic_file
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
-FOLDER_FLAG = "--pipeline.datamanager.dataparser.frames-folder"
+FOLDER_FLAG = "--frames-folder"
 _FORMAT, _VERSION, _RECORD = "dyngs-frames", 1, "frames.json"
 
 
@@ -68,7 +68,7 @@ def extract_frames(video: Path, folder: Path, factor: int, start: int = 0, stop:
     last = min(x for x in (stop, record.count) if x is not None)
     if last <= start:
         raise ValueError(f"{video}: it has {record.count} frames, so there is none from {start} on. Choose an earlier "
-                         "--pipeline.datamanager.dataparser.start.")  # fmt: skip
+                         "--start.")  # fmt: skip
     images = {index: folder / f"{index:05d}.png" for index in range(start, last)}
     return VideoFrames(images, record.fps, record.full_size)
 
@@ -166,7 +166,7 @@ def _extract(video: Path, folder: Path, factor: int, start: int, stop: int | Non
     if index + 1 < claimed:
         raise ValueError(
             f"{video}: it ends after {index + 1} frames, expected {claimed}: the file is truncated. Download it again, "
-            f"or use what there is with --pipeline.datamanager.dataparser.end {index + 1}."
+            f"or use what there is with --end {index + 1}."
         )
     record = _Record(**{**asdict(record), "count": index + 1})
     _write(folder, record=record)

@@ -243,7 +243,7 @@ def test_missing_cameras_say_what_to_do(tmp_path, plain):
     assert "`dyngs process FOLDER --out CLIP`" in said
     said = message(config(root, cameras="colmap"), FileNotFoundError)
     assert f"{root / 'cameras' / 'camel' / 'sparse' / '0'}: no cameras for camel" in said
-    assert "Other cameras may be there: --pipeline.datamanager.dataparser.cameras auto" in said
+    assert "Other cameras may be there: davis-data --cameras auto" in said
 
 
 def test_cameras_of_the_root_serve_one_sequence_only(video):

@@ -42,7 +42,7 @@ def test_a_folder_of_something_else(tmp_path):
 def test_a_folder_too_deep(video, inside):
     said = message(video / inside, FileNotFoundError)
     assert f"Too deep? Pass --data {video}" in said
-    assert ("dataparser.sequence camera0" in said) == ("/" in inside)
+    assert ("--sequence camera0" in said) == ("/" in inside)
 
 
 def test_a_folder_too_high(video):
@@ -69,7 +69,7 @@ def test_several_sequences(video):
     shutil.copytree(video / "images" / "camera0", video / "images" / "another")
     said = message(video)
     assert "found 2 sequences (another, camera0), expected one" in said
-    assert "--pipeline.datamanager.dataparser.sequence another" in said
+    assert "--sequence another" in said
     said = message(video, FileNotFoundError, sequence="third")
     assert "images/third: no such sequence. Found another, camera0" in said
 
@@ -120,7 +120,7 @@ def test_a_missing_folder(video, folder, kind):
     said = message(video, FileNotFoundError)
     assert f"{video / folder}: no such folder" in said
     assert "dyngs process" in said
-    assert f"--pipeline.datamanager.dataparser.{kind}-type" in said
+    assert f"som-data --{kind}-type" in said
 
 
 def test_a_kind_that_nobody_needs_may_be_missing(video):

@@ -184,7 +184,7 @@ def error(root: Path, kind: type[Exception], **options) -> str:
 def test_mistakes_are_explained(capture):
     said = error(capture, FileNotFoundError)
     assert "colmap/sparse: no such folder. Expected the refined cameras" in said
-    assert "--pipeline.datamanager.dataparser.camera-type original" in said
+    assert "som-data --camera-type original" in said
     said = error(capture, FileNotFoundError, camera_type="original", downscale_factor=2)
     assert "rgb/2x/0_00000.png: no such image" in said
     shutil.rmtree(capture / "flow3d_preprocessed" / "2d_tracks")

@@ -124,7 +124,7 @@ def test_mistakes_are_explained(film, tmp_path):
     (tmp_path / "file").write_text("")
     message = said(OSError, folder=tmp_path / "file" / "out")
     assert "cannot be written" in message
-    assert "--pipeline.datamanager.dataparser.frames-folder PATH" in message
+    assert "--frames-folder PATH" in message
     assert "it has 12 frames, so there is none from 20 on" in said(ValueError, tmp_path / "late", film, 1, 20)
     assert "expected 0 <= start < end" in said(ValueError, tmp_path / "late", film, 1, 5, 5)
     assert "downscale_factor is 0" in said(ValueError, tmp_path / "zero", film, 0)
