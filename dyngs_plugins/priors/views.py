@@ -11,11 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int8, UInt8
-from PIL import Image
 from torch import Tensor
 
 from dyngs_plugins.priors.cache import MemoryCache
@@ -95,10 +93,8 @@ class Priors:
         path = None if self.valid_files is None else self.valid_files[index]
         if path is None:
             return torch.ones(size, dtype=torch.bool)
-        with Image.open(path) as image:
-            if "A" not in image.getbands():
-                return torch.ones(size, dtype=torch.bool)
-            return torch.from_numpy(np.asarray(image.getchannel("A")) > 127)
+        pixels = read_pixels(path, size)
+        return pixels[..., 3] > 127 if pixels.shape[-1] == 4 else torch.ones(size, dtype=torch.bool)
 
     def load_covisible(self, index: int, size: Size) -> Bool[Tensor, "h w"]:
         """Which pixels of a held-out view the training views see; all of them where no file says so."""
