@@ -21,6 +21,7 @@ from typing import Any
 
 import corruptions_models
 import corruptions_numbers
+import corruptions_pictures
 import corruptions_text
 import pytest
 from corruptions import TABLE, Corruption, Inapplicable
@@ -289,5 +290,5 @@ def test_every_layout_is_fuzzed(tmp_path):
 
 
 def test_the_table_has_its_parts():
-    for module in (corruptions_models, corruptions_numbers, corruptions_text):
+    for module in (corruptions_models, corruptions_numbers, corruptions_pictures, corruptions_text):
         assert any(c.spoil.__module__ == module.__name__ for c in TABLE.values()), module.__name__
