@@ -142,7 +142,9 @@ def test_it_gives_what_the_layouts_own_loader_gives(scenes, name, capsys):
 def test_it_says_which_layout_and_why(tmp_path, capsys):
     write_llff(tmp_path / "fern")
     AutoDataParserConfig(data=tmp_path / "fern").setup().get_dataparser_outputs("train")
-    line = f"{tmp_path / 'fern'}: LLFF (llff-data), poses_bounds.npy beside images/"
+    line = (
+        f"{tmp_path / 'fern'}: LLFF (llff-data), poses_bounds.npy beside images/. Its options go last: llff-data --..."
+    )
     assert line in capsys.readouterr().out.splitlines()
 
 
