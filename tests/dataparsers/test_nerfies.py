@@ -303,7 +303,9 @@ def test_wrong_options_are_explained(capture):
     assert "protocol is 'mine'; expected one of" in said
     assert "deformable" in said
     said = checks.message(config(capture, downscale_factor=16), FileNotFoundError)
-    assert "rgb/16x: no such folder. Expected the images at 1/16; found 1x, 2x. Pick one with --downscale-factor" in said
+    assert (
+        "rgb/16x: no such folder. Expected the images at 1/16; found 1x, 2x. Pick one with --downscale-factor" in said
+    )
     (capture / "scene.json").unlink()
     assert "scene.json: no such scene record" in checks.message(
         config(capture, scene_json_frame=True), FileNotFoundError
