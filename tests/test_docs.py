@@ -13,6 +13,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from dataparsers.base import ClipDataParserConfig, Layout
+from dataparsers.protocols import Protocol
+from dataparsers.registry import all_layouts
 from dyngs_plugins.papers import MethodRecord, Paper, Published, all_papers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,6 +140,46 @@ def test_the_table_goes_between_its_markers():
     for broken in ("no markers", f"{docs.END}\n{docs.BEGIN}", f"{docs.BEGIN}{docs.BEGIN}{docs.END}"):
         with pytest.raises(ValueError, match="once each"):
             docs.with_table(broken, "new")
+
+
+def some_layout() -> Layout:
+    protocols = (
+        Protocol("first", "odd | rows", "even rows", "a paper", background="white"),
+        Protocol("second", "all", "all", "ours", mask="those of mask/", lpips="vgg"),
+    )
+    return Layout("x-data", "X", "a|b/", "its page", ClipDataParserConfig, protocols, lambda root: None)
+
+
+def test_the_table_of_layouts_has_their_splits_and_survives_bars():
+    assert docs.layouts_table([some_layout()]).splitlines()[2:] == [
+        "| `x-data` | X | a\\|b/ | first, second | its page |"
+    ]
+
+
+def test_the_page_of_layouts_has_every_fact_of_every_protocol():
+    page = docs.layouts_page([some_layout()])
+    assert "## x-data: X\n\nExpects: a\\|b/.\n\nWhere to get it: its page.\n\n**first** (default)\n" in page
+    assert "- trains on: odd \\| rows\n- tests on: even rows\n- resolution: as stored\n- background: white\n" in page
+    assert "- pixels that count: all\n- LPIPS: alex\n- poses: given\n- source: a paper\n\n**second**\n" in page
+    assert "- pixels that count: those of mask/\n- LPIPS: vgg\n" in page
+
+
+def test_every_layout_is_in_the_readme_with_its_splits():
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition(docs.LAYOUTS_BEGIN)[2].partition(docs.LAYOUTS_END)[0]
+    page = (ROOT / "docs" / "layouts.md").read_text()
+    for layout in all_layouts().values():
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| `{layout.command}` |")]
+        section = page.partition(f"## {layout.command}: ")[2].partition("\n## ")[0]
+        for protocol in layout.protocols:
+            assert protocol.name in row
+            assert f"**{protocol.name}**" in section
+
+
+def test_markers_of_one_table_do_not_serve_another():
+    readme = f"{docs.BEGIN}{docs.END}"
+    with pytest.raises(ValueError, match="layouts: written by"):
+        docs.with_table(readme, "new", docs.LAYOUTS_BEGIN, docs.LAYOUTS_END)
 
 
 def test_an_approximation_must_be_named():
