@@ -241,7 +241,7 @@ def _recognise(root: Path) -> str | None:
             "images_test",
             "dense",
         )
-        others += ("images_bokeh", "flow3d_preprocessed", "splits", "scene.json")
+        others += ("images_bokeh", "flow3d_preprocessed", "splits", "scene.json", "clip.json", "droid_recon")
         if any((root / name).exists() for name in others) or any(root.glob("hold=*")):
             return None
         if not (root / "images").is_dir() or not find_model(model_folder(root)):

@@ -31,7 +31,7 @@ from typing import Literal
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
-from dataparsers.checks import check_maps, check_tracks, common_image_size, companions
+from dataparsers.checks import IMAGE_SUFFIXES, check_maps, check_tracks, common_image_size, companions
 from dataparsers.clip import Clip, Frame, clip_views, hold_out, nearest_views
 from dataparsers.davis_files import Footage, SolvedCameras, find_cameras, find_footage, mask_files
 from dataparsers.protocols import Protocol, pick_protocol
@@ -156,7 +156,7 @@ def _recognise(root: Path) -> str | None:
         ]
         masks = [name for name in ("masks", "motion_masks") if (root / name).is_dir()]
         if masks and not cameras and (root / "images").is_dir():
-            loose = any(p.is_file() for p in (root / "images").iterdir())
+            loose = any(p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() for p in (root / "images").iterdir())
             return f"images/ and {masks[0]}/ with files of one video" if loose else None
     except OSError:
         return None

@@ -148,7 +148,7 @@ class LlffDataParser(BoundedDataParser):
         held, tests = hold_out(len(frames), 0 if protocol.name == "all" else config.eval_interval, offset)
         train, test = [f for f in frames if f.frame not in held], [f for f in frames if f.frame in held]
         # Without a name it is called what it always was, which scores of earlier runs have beside them.
-        named = replace(protocol, tests=tests) if config.protocol else tests
+        named = replace(protocol, tests=tests)
         return train, test or frames, frames, named
 
 

@@ -92,7 +92,9 @@ def test_splits_and_times(video):
     torch.testing.assert_close(train.cameras.times.flatten()[4], torch.tensor(5 / 9))
     assert train.metadata["priors"].depth_files is None
     assert train.metadata["priors"].tracks is None
-    assert val.metadata["protocol"] == "held-out frames (1 in 8 from frame 4 on, 1 of 10)"
+    assert val.metadata["protocol"].startswith(
+        "middle (trains on all other images; tests on held-out frames (1 in 8 from frame 4 on, 1 of 10);"
+    )
     rule = parse(video, "val", eval_interval=4, eval_offset=0)
     assert rule.cameras.metadata["frame_index"].flatten().tolist() == [0, 4, 8]
     assert LlffDataParserConfig(data=video).setup().includes_time
