@@ -103,10 +103,11 @@ def build_scene(seed: int = 0, still: bool = False) -> Scene:
         still: stop what moves where it is at t = 1/2.
     """
     paint = _Paint(np.random.SeedSequence(seed).generate_state(16).tolist())
-    moving = _moving(paint)
+    # In this order: every texture takes the next noise.
+    enclosure, standing, moving = _enclosure(paint), _standing(paint), _moving(paint)
     if still:
         moving = [replace(thing, motion=Still(thing.motion.at(0.5))) for thing in moving]
-    return Scene((*_enclosure(paint), *_standing(paint), *moving))
+    return Scene((*enclosure, *standing, *moving))
 
 
 class _Paint:

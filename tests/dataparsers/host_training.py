@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from copy import deepcopy
 from unittest import mock
 
@@ -27,6 +28,7 @@ def host_losses(method: str, dataparser, steps: int = 5, rays: int = 64) -> list
 def pipeline_losses(config, steps: int) -> list[float]:
     """The loss of each step of a pipeline; finite colours of an evaluation image at the end."""
     torch.manual_seed(0)
+    random.seed(0)  # the host draws pixels with it
     pipeline = config.setup(device="cpu", test_mode="val")
     parameters = [p for group in pipeline.get_param_groups().values() for p in group]
     optimizer = torch.optim.Adam(parameters, lr=1e-3)

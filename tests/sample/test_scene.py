@@ -188,3 +188,12 @@ def test_a_still_scene_looks_the_same_at_all_times():
     for still, thing in zip(scene.objects, moving.objects, strict=True):
         np.testing.assert_array_equal(still.motion.at(0.0), thing.motion.at(0.5))
         np.testing.assert_array_equal(still.motion.at(1.0), thing.motion.at(0.5))
+
+
+def test_stopping_the_objects_repaints_nothing():
+    """Every texture takes the next noise, so the order in which things are made is part of the scene."""
+    for still, thing in zip(build_scene(still=True).objects, build_scene().objects, strict=True):
+        assert still.texture == thing.texture
+    seeds = [thing.texture.seed for thing in build_scene().objects if hasattr(thing.texture, "seed")]
+    expected = np.random.SeedSequence(0).generate_state(16).tolist()[: len(seeds)]
+    assert seeds == expected
