@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dyngs_plugins.motion import rotations
+
 _SMALL = 1e-4
 """Below this squared angle series take over: their first left-out term is under float32's rounding."""
 
@@ -46,17 +48,7 @@ def quaternion_log(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3"]:
 
 def quaternion_product(p: Float[Tensor, "*b 4"], q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
     """The rotation q followed by p."""
-    pw, px, py, pz = p.unbind(-1)
-    qw, qx, qy, qz = q.unbind(-1)
-    return torch.stack(
-        [
-            pw * qw - px * qx - py * qy - pz * qz,
-            pw * qx + px * qw + py * qz - pz * qy,
-            pw * qy - px * qz + py * qw + pz * qx,
-            pw * qz + px * qy - py * qx + pz * qw,
-        ],
-        dim=-1,
-    )
+    return torch.stack(rotations.multiply(p.unbind(-1), q.unbind(-1)), dim=-1)
 
 
 def inverse(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
