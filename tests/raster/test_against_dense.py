@@ -50,7 +50,7 @@ def test_depth(backend, random_scene, check_against_dense, render_mode):
 @pytest.mark.parametrize("render_mode", ["ED", "RGB+ED"])
 def test_expected_depth(backend, random_scene, check_against_dense, render_mode):
     scene = random_scene(200, 35, 19, radius=(6.0, 12.0))
-    check_against_dense(backend, scene, 35, 19, render_mode=render_mode, min_alpha=0.5, render_bar=2e-5)
+    check_against_dense(backend, scene, 35, 19, render_mode=render_mode, min_alpha=0.5)
 
 
 def test_without_background(backend, random_scene, check_against_dense):
