@@ -4,7 +4,7 @@ nerfstudio's full-image datamanager hands out one image a step; the methods here
 depths and tracks. Everything else of the host (evaluation, viewer, ``ns-render``) sees the datamanager it knows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,22 @@ from dyngs_plugins.priors.clip_files import GroundTruthTracks, Keypoints
 from dyngs_plugins.priors.lifting import sample_known
 from dyngs_plugins.priors.pixels import composited
 from dyngs_plugins.priors.undistort import undistorted_keypoints, undistorted_truth
-from dyngs_plugins.priors.views import ClipViews
+from dyngs_plugins.priors.views import ClipViews, FlowWay
+
+ASKED_FOR = frozenset({"flow", "normals"})
+"""Kinds of priors that are read only for those who ask: see :meth:`DynamicDataManager.want`."""
+
+
+@dataclass(frozen=True)
+class FlowTargets:
+    """The views that a batch's flow leads to. A frame without flow leads to itself, and none of it is visible."""
+
+    view: Int[Tensor, "b"]
+    """Places in the training views."""
+    frame: Int[Tensor, "b"]
+    time: Float[Tensor, "b"]
+    camera_T_world: Float[Tensor, "b 4 4"]
+    K: Float[Tensor, "b 3 3"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,14 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         self._generator = torch.Generator().manual_seed(config.sampler_seed)
         self._order: list[int] = []
         self._pending_state: dict[str, Tensor] | None = None
+        self._wanted: frozenset[str] = frozenset()
+
+    def want(self, kinds: Collection[str]) -> None:
+        """Which of ``flow`` and ``normals`` the next batches hold; anything else in ``kinds`` is there anyway.
+
+        Nothing of a kind is read from disk while nobody wants it.
+        """
+        self._wanted = ASKED_FOR & frozenset(kinds)
 
     def create_train_dataset(self) -> DynamicDataset:
         return DynamicDataset(
@@ -131,7 +154,11 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
             metadata["keypoints"] = undistorted_keypoints(metadata["keypoints"], self.views)
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
-        """A batch of frames (contract: ``image [b,h,w,3]``, ``depth``, ``dynamic``, indices, and ``tracks``)."""
+        """A batch of frames (contract: ``image [b,h,w,3]``, ``depth``, ``dynamic``, indices, and ``tracks``).
+
+        With :meth:`want`: ``normals [b,h,w,3]`` in the scene frame, 0 = unknown; ``flow_fwd [b,h,w,2]`` in pixels,
+        ``flow_fwd_visible [b,h,w]``, ``flow_fwd_target`` (:class:`FlowTargets`), and the same as ``flow_bwd``.
+        """
         self._restore_randomness()
         chosen = self._draw()
         items = [self.cached_train[i] for i in chosen]
@@ -146,7 +173,28 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
             batch[key] = torch.tensor([item[key] for item in items], device=self.device)
         store = self.views.tracks
         batch["tracks"] = None if store is None else [self._tracks_of(i) for i in chosen]
+        if "flow" in self._wanted and self.views.priors.has_flow:
+            batch |= self._flow_of(chosen, "fwd", "forward") | self._flow_of(chosen, "bwd", "backward")
+        if "normals" in self._wanted and self.views.priors.normal_files is not None:
+            batch["normals"] = torch.stack([self.views.normals(i) for i in chosen]).to(self.device)
         return cameras, batch
+
+    def _flow_of(self, chosen: list[int], name: str, way: FlowWay) -> dict[str, Any]:
+        """Flow of one way of the frames of a batch."""
+        views = self.views
+        maps = [views.flow(i, way) for i in chosen]
+        size = views.height, views.width
+        targets = torch.tensor([i if m is None else m.target for i, m in zip(chosen, maps, strict=True)])
+        leads = FlowTargets(
+            targets, views.frame_index[targets], views.times[targets], views.camera_T_world[targets], views.K[targets]
+        )
+        flow = torch.stack([torch.zeros(*size, 2) if m is None else m.flow for m in maps])
+        visible = torch.stack([torch.zeros(size, dtype=torch.bool) if m is None else m.visible for m in maps])
+        return {
+            f"flow_{name}": flow.to(self.device),
+            f"flow_{name}_visible": visible.to(self.device),
+            f"flow_{name}_target": FlowTargets(**{k: v.to(self.device) for k, v in vars(leads).items()}),
+        }
 
     def _images(self, chosen: list[int]) -> Float[Tensor, "b h w 3"]:
         """Colours, which travel to the device as bytes."""

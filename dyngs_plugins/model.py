@@ -204,7 +204,7 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         if not self.stage.renders or cameras is None:
             return {}
         views = self._views(cameras, batch["view_index"])
-        needs = {need for name in self._active_losses() for need in look_up(name).needs}
+        needs = self.needs
         targets = self._targets(batch) if "targets" in needs else None
         if targets is None:
             needs.discard("targets")
@@ -253,6 +253,11 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
             terms.update(self.scene.motion.regularisers(dynamic.activated()))
         terms.update(self.scene.exposure.regularisers(views.index))
         return terms
+
+    @property
+    def needs(self) -> set[str]:
+        """What the active losses declare: channels to render, and priors that batches hold only where asked for."""
+        return {need for name in self._active_losses() for need in look_up(name).needs}
 
     def _active_losses(self) -> list[str]:
         stage, step = self.schedule.at(self.step)

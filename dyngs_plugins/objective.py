@@ -110,7 +110,8 @@ class Loss:
 
     function: Callable[[LossContext], Tensor]
     needs: frozenset[str]
-    """Of ``dynamic`` (moving-mask channel), ``targets`` (track channels), ``depth``."""
+    """Of ``dynamic`` (moving-mask channel), ``targets`` (track channels), ``depth``; and of the priors that batches
+    hold only where asked for, ``flow`` and ``normals``."""
 
 
 LOSSES: dict[str, Loss] = {}

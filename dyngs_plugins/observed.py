@@ -14,6 +14,8 @@ def unfed_losses(names: Iterable[str], views: ClipViews) -> dict[str, str]:
         "dynamic": ("masks", views.priors.mask_files),
         "depth": ("depth", views.priors.depth_files),
         "targets": ("tracks", views.tracks),
+        "flow": ("flow", views.priors.has_flow or None),
+        "normals": ("normals", views.priors.normal_files),
     }
     lacking = {need: kind for need, (kind, files) in kinds.items() if files is None}
     found = {name: [lacking[need] for need in sorted(look_up(name).needs) if need in lacking] for name in names}

@@ -72,6 +72,7 @@ class DynamicPipeline(VanillaPipeline):
         return str(self.datamanager.eval_dataset.metadata.get("protocol", "not stated by the dataparser"))
 
     def get_train_loss_dict(self, step: int):
+        self.datamanager.want(self.model.needs)
         cameras, batch = self.datamanager.next_train(step) if self.model.stage.renders else (None, {})
         outputs = self.model.get_training_outputs(cameras, batch)
         metrics = self.model.get_metrics_dict(outputs, batch)

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.clip_files import GroundTruthTracks, Keypoints
+from dyngs_plugins.priors.flow_files import FlowFile, flow_at
 from dyngs_plugins.priors.tracks import TrackObservations, TrackStore
+from dyngs_plugins.priors.vector_maps import pixel_grid
 
 if TYPE_CHECKING:
     from dyngs_plugins.priors.views import ClipViews
@@ -105,6 +107,39 @@ class PixelMap:
             values[..., :3] *= 255.0 / values[..., 3:].clamp_min(1e-3)
         values = values.round().clamp(0, 255).to(torch.uint8)
         return torch.where(self.valid[..., None], values, torch.zeros_like(values))
+
+
+@dataclass(frozen=True)
+class FlowMap:
+    """Optical flow of a view to another one of the same split, in pixels."""
+
+    flow: Float[Tensor, "h w 2"]
+    """A pixel plus its vector is where its point is in the other view."""
+    visible: Bool[Tensor, "h w"]
+    """Where that is so: the point is seen in both."""
+    target: int
+    """Place of the other view in the split."""
+
+
+def straight_flow(views: ClipViews, index: int, file: FlowFile) -> FlowMap:
+    """Flow in pixels of the pinholes: a pixel is bent to where its image has it, its target is straightened.
+
+    Each end has its own lens and K.
+    """
+    size = views.height, views.width
+    grid, lens = pixel_grid(size), views.pixel_map(index)
+    at = grid if lens is None else lens.xy
+    vectors, visible = flow_at(file, at, size)
+    reached = at + vectors
+    if lens is not None:
+        visible = visible & lens.valid
+    if views.pixel_map(file.target) is not None and views.distortion is not None:
+        reached, found = Lens(views.K[file.target], views.distortion[file.target]).straighten(reached)
+        visible = visible & found
+    last = grid[-1, -1]
+    visible = visible & ((reached >= -0.5) & (reached <= last + 0.5)).all(dim=-1)
+    drawn = torch.ones_like(visible) if lens is None else lens.valid
+    return FlowMap(torch.where(drawn[..., None], reached - grid, 0.0), visible, file.target)
 
 
 class UndistortedTracks(TrackStore):

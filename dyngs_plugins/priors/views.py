@@ -6,100 +6,27 @@ to its image list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int8, UInt8
 from torch import Tensor
 
 from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.clip_files import GroundTruthTracks
 from dyngs_plugins.priors.pixels import composited, read_pixels
-from dyngs_plugins.priors.som_files import read_depth, read_disparity, read_mask
+from dyngs_plugins.priors.split_priors import FlowWay, Priors, Size, median_filter
 from dyngs_plugins.priors.tracks import TrackStore
-from dyngs_plugins.priors.trimask import tri_mask
-from dyngs_plugins.priors.undistort import Lens, PixelMap, UndistortedTracks
+from dyngs_plugins.priors.undistort import FlowMap, Lens, PixelMap, UndistortedTracks, straight_flow
+from dyngs_plugins.priors.vector_maps import pixel_grid
 
-__all__ = ["ClipViews", "GroundTruthTracks", "Priors", "median_filter"]
+__all__ = ["ClipViews", "FlowMap", "FlowWay", "GroundTruthTracks", "Priors", "median_filter"]
 
 CACHE_BYTES = 2 << 30
 """How much of decoded images, depths and masks is kept in memory, unless the owner of the views says otherwise."""
-
-Files = tuple["Path | None", ...]
-"""One file per image of a split; None where this image has none."""
-Size = tuple[int, int]
-"""Height and width."""
-
-
-@dataclass(frozen=True)
-class Priors:
-    """What the files know about each image of a split beside its colours, in pixels of the images on disk.
-
-    A kind that is None does not exist for the split at all; asking for it is an error. An entry that is None is one
-    image without it, and reads as unknown everywhere.
-    """
-
-    depth_files: Files | None = None
-    mask_files: Files | None = None
-    depth_kind: Literal["disparity", "depth"] = "disparity"
-    depth_scale: float = 1.0
-    """Scene units per unit of the files."""
-    depth_median: int = 11
-    """Side of the median filter on z-depth, in pixels; 1 turns it off."""
-    disparity_floor: float = 1e-6
-    """Disparities between 0 and this become this (1 / file units)."""
-    depth_max: float = float("inf")
-    """Larger z-depths become this (file units)."""
-    mask_erosion: int = 7
-    """Side of the box that erodes masks to both sides; see :func:`tri_mask`."""
-    valid_files: Files | None = None
-    """RGBA images whose alpha says which pixels count; None where all do."""
-    covisible_files: Files | None = None
-    """Masks of the pixels that training views see, for held-out views."""
-    tracks: TrackStore | None = None
-    providers: Mapping[str, str] = field(default_factory=dict)
-    """Who made each kind of prior, where the files say so."""
-
-    def load_depth(self, index: int, size: Size) -> Float[Tensor, "h w"]:
-        """z-depth in scene units, 0 = unknown. Disparity 0 is unknown, never a far plane.
-
-        Raises:
-            FileNotFoundError, ValueError: the file is missing, damaged, not finite or of another size.
-        """
-        path = _entry(self.depth_files, index, "depth")
-        if path is None:
-            return torch.zeros(size)
-        if self.depth_kind == "disparity":
-            disparity = torch.from_numpy(read_disparity(path, size))
-            depth = torch.where(disparity > 0, 1.0 / disparity.clamp(self.disparity_floor, 1e6), 0.0)
-        else:
-            depth = torch.from_numpy(read_depth(path, size))
-        return median_filter(depth.clamp(max=self.depth_max), self.depth_median) * self.depth_scale
-
-    def load_dynamic(self, index: int, size: Size) -> Int8[Tensor, "h w"]:
-        """+1 surely moving, -1 surely static, 0 unknown: the band around masks, and pixels that do not count."""
-        path = _entry(self.mask_files, index, "masks")
-        if path is None:
-            return torch.zeros(size, dtype=torch.int8)
-        mask = tri_mask(torch.from_numpy(read_mask(path, size)), self.mask_erosion)
-        return mask if self.valid_files is None else mask * self.load_valid(index, size)
-
-    def load_valid(self, index: int, size: Size) -> Bool[Tensor, "h w"]:
-        """Which pixels count: alpha above one half, or all of them where the image has no alpha."""
-        path = None if self.valid_files is None else self.valid_files[index]
-        if path is None:
-            return torch.ones(size, dtype=torch.bool)
-        pixels = read_pixels(path, size)
-        return pixels[..., 3] > 127 if pixels.shape[-1] == 4 else torch.ones(size, dtype=torch.bool)
-
-    def load_covisible(self, index: int, size: Size) -> Bool[Tensor, "h w"]:
-        """Which pixels of a held-out view the training views see; all of them where no file says so."""
-        path = None if self.covisible_files is None else self.covisible_files[index]
-        return torch.ones(size, dtype=torch.bool) if path is None else torch.from_numpy(read_mask(path, size))
 
 
 @dataclass(frozen=True)
@@ -184,16 +111,38 @@ class ClipViews:
         """Which pixels of a held-out view the training views see, where they count."""
         return self._straight(index, self.priors.load_covisible) & self.valid(index)
 
+    def flow(self, index: int, way: FlowWay) -> FlowMap | None:
+        """Optical flow of a view to the next or the previous image of its film, if that trains too and it has some.
+
+        In pixels of the pinholes at both ends; do not write into the result.
+        """
+        file = self.priors.flow_file(index, way)
+        if file is None:
+            return None
+        return self.cache.get(("flow", way, index), lambda: straight_flow(self, index, file))
+
+    def normals(self, index: int) -> Float[Tensor, "h w 3"]:
+        """Unit normals in the frame of the cameras, towards the camera; 0 = unknown. Do not write into the result."""
+        return self.cache.get(("normals", index), lambda: self._load_normals(index))
+
+    def _load_normals(self, index: int) -> Float[Tensor, "h w 3"]:
+        size, lens = (self.height, self.width), self.pixel_map(index)
+        normals = self.priors.load_normals(index, pixel_grid(size) if lens is None else lens.xy, size)
+        if lens is not None:
+            normals = normals * lens.valid[..., None]
+        world_R_camera = self.camera_T_world[index, :3, :3].T
+        return torch.nn.functional.normalize(normals @ world_R_camera.T, dim=-1)
+
     def _load_pixels(self, index: int) -> UInt8[Tensor, "h w c"]:
-        pixels, lens = read_pixels(self.image_files[index], (self.height, self.width)), self._pixel_map(index)
+        pixels, lens = read_pixels(self.image_files[index], (self.height, self.width)), self.pixel_map(index)
         return pixels if lens is None else lens.bilinear(pixels)
 
     def _straight(self, index: int, load: Callable[[int, Size], Tensor]) -> Tensor:
         """A map of one value per pixel, read from its file and undistorted."""
-        values, lens = load(index, (self.height, self.width)), self._pixel_map(index)
+        values, lens = load(index, (self.height, self.width)), self.pixel_map(index)
         return values if lens is None else lens.nearest(values)
 
-    def _pixel_map(self, index: int) -> PixelMap | None:
+    def pixel_map(self, index: int) -> PixelMap | None:
         """How this view is undistorted; views of one camera share it. None: it is a pinhole."""
         if self.distortion is None or not bool(self.distortion[index].any()):
             return None
@@ -254,29 +203,6 @@ class ClipViews:
             point_colors=metadata.get("points3D_rgb") if metadata.get("points3D_coloured", True) else None,
             near_far=metadata.get("near_far"),
         )
-
-
-def median_filter(depth: Float[Tensor, "h w"], side: int) -> Float[Tensor, "h w"]:
-    """Median over a ``side`` x ``side`` window (reflected at the border) of the known depths in it.
-
-    Unknown pixels (0) stay unknown and count in no window; of two middle values the smaller is taken.
-    """
-    if side <= 1:
-        return depth
-    margin = side // 2
-    if min(depth.shape) <= margin:
-        raise ValueError(f"A {side}-pixel median needs more than {margin} pixels a side, found {tuple(depth.shape)}.")
-    known = torch.where(depth > 0, depth, torch.nan)
-    windows = F.pad(known[None, None], (margin,) * 4, mode="reflect")[0, 0].unfold(0, side, 1).unfold(1, side, 1)
-    rows = max(1, (1 << 22) // (depth.shape[1] * side * side))  # strips of some 16 MB keep memory flat
-    strips = [windows[i : i + rows].flatten(2).nanmedian(dim=-1).values for i in range(0, depth.shape[0], rows)]
-    return torch.where(depth > 0, torch.cat(strips), 0.0)
-
-
-def _entry(files: Files | None, index: int, what: str) -> Path | None:
-    if files is None:
-        raise ValueError(f"This clip has no {what}. Make them with `dyngs process`, or train a method without them.")
-    return files[index]
 
 
 def _common_size(cameras: Any) -> tuple[int, int]:

@@ -307,7 +307,7 @@ def corner_shift(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def test_cameras_that_are_no_pinholes_are_refused(tmp_path):
     outputs = outputs_of(write_images(tmp_path, 2))
-    outputs.cameras.camera_type[:] = CameraType.FISHEYE.value
+    outputs.cameras.camera_type = torch.full_like(outputs.cameras.camera_type, CameraType.FISHEYE.value)
     with pytest.raises(ValueError, match=r"types \[2\]; expected 1 \(perspective\)"):
         DynamicDataset(outputs)
 
