@@ -15,6 +15,7 @@ from PIL import Image
 from dyngs_plugins.priors.files import check_size, load_npy, map_shape
 from dyngs_plugins.priors.pixels import UNREADABLE
 from dyngs_plugins.priors.som_files import read_depth, read_disparity, read_track_pair
+from dyngs_plugins.priors.track_windows import check_track_windows, holds_windows
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -116,10 +117,14 @@ def check_maps(files: Sequence[Path], size: tuple[int, int], kind: str) -> np.nd
 
 
 def check_tracks(folder: Path, names: Sequence[str]) -> None:
-    """Raise unless every ordered pair of ``names`` has a track file with as many rows as its query frame's self pair.
+    """Raise unless the tracks of ``names`` are complete: one file per image (NAME.npz), or one per ordered pair of them
+    with as many rows as its query frame's self pair.
 
-    Works on the folder's listing: a file is opened only where its size is not that of its self pair.
+    For pairs this works on the folder's listing: a file is opened only where its size is not that of its self pair.
     """
+    if holds_windows(folder):
+        check_track_windows(folder, names)
+        return
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder) if os.path.isfile(entry)}
     pairs = [(query, f"{query}_{target}.npy") for query in names for target in names]
     missing = [name for _, name in pairs if name not in sizes]

@@ -36,7 +36,7 @@ from dataparsers.clip import Clip, Frame, clip_views, hold_out, nearest_views
 from dataparsers.davis_files import Footage, SolvedCameras, find_cameras, find_footage, mask_files
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.resized import reduced_size, resized, sister
-from dyngs_plugins.priors.tracks import SomTrackFiles
+from dyngs_plugins.priors.track_windows import open_tracks
 from dyngs_plugins.priors.views import Priors
 
 PROTOCOLS = (
@@ -139,7 +139,7 @@ def _training_priors(
         priors = replace(priors, depth_files=files, depth_kind="disparity", depth_median=footage.median(size))
     if footage.tracks is not None:
         check_tracks(footage.tracks, [image.stem for image in images])
-        store = SomTrackFiles((footage.tracks,) * len(images), tuple(image.stem for image in images))
+        store = open_tracks((footage.tracks,) * len(images), tuple(image.stem for image in images))
         priors = replace(priors, tracks=store)
     return priors
 
@@ -147,7 +147,7 @@ def _training_priors(
 def _recognise(root: Path) -> str | None:
     try:
         if (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir():
-            made = [name for name in ("bootstapir", "tapir") if (root / name).is_dir()]
+            made = [name for name in ("tracks", "bootstapir", "tapir") if (root / name).is_dir()]
             return None if made else "JPEGImages/ and Annotations/ without Shape of Motion's tracks"
         cameras = [
             name

@@ -25,7 +25,7 @@ class CasualLayout:
     """None goes by the image size: :func:`median_side`."""
     depth_types: tuple[str, ...] = ("aligned_depth_anything", "aligned_depth_anything_v2", "unidepth_disp")
     """The first of these that exists is used."""
-    track_types: tuple[str, ...] = ("bootstapir", "tapir")
+    track_types: tuple[str, ...] = ("tracks", "bootstapir", "tapir")
 
     def folder(self, root: Path, kind: str, sequence: str = "") -> Path:
         """Where one kind of file lies."""

@@ -53,7 +53,7 @@ class SomDataParserConfig(ClipDataParserConfig):
     camera_type: Literal["refined", "original"] = "refined"
     """iphone: cameras refined by COLMAP, or as captured."""
     track_type: str | None = None
-    """Folder of the tracks (default: bootstapir, then tapir)."""
+    """Folder of the tracks (default: tracks, then bootstapir, then tapir)."""
     res: str | None = None
     """Folder level between kind and sequence (default: none, davis 480p)."""
     mask_erosion: int | None = None

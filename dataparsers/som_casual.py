@@ -3,7 +3,7 @@
 ::
 
     ROOT/{image_type}/{res}/{SEQ}/NAME.png       ROOT/{mask_type}/{res}/{SEQ}/NAME.png
-    ROOT/{depth_type}/{res}/{SEQ}/NAME.npy       ROOT/{track_type}/{res}/{SEQ}/{Q}_{T}.npy
+    ROOT/{depth_type}/{res}/{SEQ}/NAME.npy       ROOT/{track_type}/{res}/{SEQ}/NAME.npz or {Q}_{T}.npy
     ROOT/droid_recon/{SEQ}.npy                   ROOT/flow3d_preprocessed/{res}/{SEQ}/scene_norm_dict.pth (optional)
 
 and of ours, all optional: ``clip.json`` (several sequences are simultaneous cameras), ``eval/`` (held-out views).
@@ -38,7 +38,7 @@ from dyngs_plugins.priors.clip_files import (
 from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.normalise import read_scene_norm
 from dyngs_plugins.priors.som_files import read_cameras
-from dyngs_plugins.priors.tracks import SomTrackFiles
+from dyngs_plugins.priors.track_windows import open_tracks
 from dyngs_plugins.priors.views import ClipViews, Priors
 
 
@@ -186,7 +186,7 @@ def _training_priors(
         mask_files=tuple(frame.mask for frame in train) if "masks" in kinds else None,
         depth_median=layout.depth_median or 1,
         mask_erosion=layout.mask_erosion,
-        tracks=SomTrackFiles(track_folders, tuple(f.name for f in train)) if "tracks" in kinds else None,  # type: ignore
+        tracks=open_tracks(track_folders, tuple(f.name for f in train)) if "tracks" in kinds else None,  # type: ignore
         providers=_providers({kind: getattr(folders[info.sequences[0]], kind) for kind in kinds}),
     )
 

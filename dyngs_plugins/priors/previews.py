@@ -80,12 +80,12 @@ def _depth_painter(inputs: PriorInputs, frames: list[int]) -> Callable[[int], Pi
 
 
 def _track_picture(inputs: PriorInputs, i: int, tail: int = 8, max_points: int = 120) -> Picture:
-    """Where points of the first and of the middle frame are now, each with its way over the last frames.
+    """Where points of the key frames before and after this one are now, each with its way over the last frames.
 
-    Filled: visible. Hollow: hidden.
+    Filled: visible. Hollow: hidden. Key frames are 16 frames apart, so that most windows of tracks hold them.
     """
     picture = (brightened(inputs.image(i)) * 0.6).astype(np.uint8)
-    for query in sorted({0, len(inputs.frames) // 2}):
+    for query in sorted({i // 16 * 16, min((i // 16 + 1) * 16, len(inputs.frames) - 1)}):
         start = inputs.tracks(query, query)
         if not len(start):
             continue
@@ -94,7 +94,8 @@ def _track_picture(inputs: PriorInputs, i: int, tail: int = 8, max_points: int =
         hue = ((start[chosen, 1] - start[chosen, 1].min()) / span * 150).astype(np.uint8)
         colours = cv2.cvtColor(np.stack([hue, hue * 0 + 255, hue * 0 + 255], -1)[None], cv2.COLOR_HSV2RGB)[0].tolist()
         path = np.stack([inputs.tracks(query, t)[chosen] for t in range(max(i - tail, 0), i + 1)])
-        for point, colour in zip(path.transpose(1, 0, 2), colours, strict=True):
+        known = (path[..., 3] < 20.0).all(0)  # outside of a window nothing is
+        for point, colour in zip(path.transpose(1, 0, 2)[known], np.array(colours)[known].tolist(), strict=True):
             line = (point[:, None, :2] * 8).round().astype(np.int32)
             cv2.polylines(picture, [line], False, colour, 1, cv2.LINE_AA, shift=3)
             centre = (int(point[-1, 0].round()), int(point[-1, 1].round()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from pathlib import Path
@@ -17,7 +18,14 @@ from dyngs_plugins.priors.som_files import (
     read_track_pair,
     write_disparity,
     write_mask,
-    write_track_pair,
+)
+from dyngs_plugins.priors.track_windows import (
+    StoredWindow,
+    TrackWindow,
+    pairs_complete,
+    read_track_window,
+    unknown_rows,
+    write_track_window,
 )
 
 Key = Any  # what names an array within a frame's result; see `PriorKind.paths`
@@ -128,19 +136,58 @@ class DepthKind(PriorKind):
 
 
 class TrackKind(PriorKind):
-    """`bootstapir/SEQ/{Q}_{T}.npy`: the query pixels of frame Q in frame T; keys are target indices."""
+    """`tracks/SEQ/NAME.npz`: the query pixels of image NAME in the images of a window (see `track_windows.py`).
 
-    name, folder_name, needs = "tracks", "bootstapir", ("flow", "masks")
+    A sequence that has none of these but all of Shape of Motion's `bootstapir/SEQ/{Q}_{T}.npy` keeps those.
+    """
+
+    name, folder_name, needs = "tracks", "tracks", ("flow", "masks")
+
+    @property
+    def pair_folder(self) -> Path:
+        """Where Shape of Motion's files of pairs would lie."""
+        return self.root / "bootstapir" / self.sequence
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Whether the tracks are files of pairs, given by somebody else."""
+        if not self.pair_folder.is_dir() or any((self.root / self.folder_name / self.sequence).glob("*.npz")):
+            return False
+        return _pairs_complete(self.pair_folder, self.pair_folder.stat().st_mtime_ns, self.stems)
+
+    @property
+    def folder(self) -> Path:
+        return self.pair_folder if self.uses_pairs else self.root / self.folder_name / self.sequence
 
     def paths(self, i: int) -> dict[Hashable, Path]:
-        return {t: self.folder / f"{self.stems[i]}_{stem}.npy" for t, stem in enumerate(self.stems)}
+        if self.uses_pairs:
+            return {t: self.pair_folder / f"{self.stems[i]}_{stem}.npy" for t, stem in enumerate(self.stems)}
+        return {"tracks": self.root / self.folder_name / self.sequence / f"{self.stems[i]}.npz"}
 
-    def write(self, path: Path, array: np.ndarray) -> None:
-        write_track_pair(path, array)
+    def write(self, path: Path, array: TrackWindow) -> None:  # type: ignore[override]
+        write_track_window(path, array, self.stems)
 
     def read(self, i: int, j: int) -> np.ndarray | None:
-        path = self.paths(i)[j]
-        return read_track_pair(path) if path.is_file() else None
+        """Rows of frame i's points in frame j; outside of i's window rows that say nothing."""
+        path = self.root / self.folder_name / self.sequence / f"{self.stems[i]}.npz"
+        if not path.is_file():
+            pair = self.pair_folder / f"{self.stems[i]}_{self.stems[j]}.npy"
+            return read_track_pair(pair) if self.uses_pairs and pair.is_file() else None
+        stored = _stored_window(path, path.stat().st_mtime_ns)
+        if self.stems[j] in stored.frames:
+            return stored.rows[stored.frames.index(self.stems[j])]
+        return unknown_rows(stored.query_rows)
+
+
+@functools.lru_cache(maxsize=8)
+def _stored_window(path: Path, changed_ns: int) -> StoredWindow:
+    """The last files read, as long as they do not change: readers ask for many frames of one window in turn."""
+    return read_track_window(path)
+
+
+@functools.lru_cache(maxsize=8)
+def _pairs_complete(folder: Path, changed_ns: int, stems: tuple[str, ...]) -> bool:
+    return pairs_complete(folder, stems)
 
 
 KINDS: dict[str, type[PriorKind]] = {kind.name: kind for kind in (FlowKind, MaskKind, DepthKind, TrackKind)}

@@ -1,4 +1,4 @@
-"""Dense 2-D point tracks, every frame against every frame, read lazily.
+"""Dense 2-D point tracks between frames, read lazily. Files of windows are in `track_windows.py`.
 
 Indices are *view* indices: places in the training image list over all sequences. A held-out image has no view
 index, so its tracks cannot be asked for.

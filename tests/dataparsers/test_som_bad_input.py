@@ -114,11 +114,14 @@ def test_one_missing_file(video, folder, what, name):
     assert "dyngs process" in said
 
 
-@pytest.mark.parametrize(("folder", "kind"), [(DEPTHS, "depth"), (MASKS, "mask"), (TRACKS, "track")])
-def test_a_missing_folder(video, folder, kind):
+@pytest.mark.parametrize(
+    ("folder", "kind", "first"),
+    [(DEPTHS, "depth", DEPTHS), (MASKS, "mask", MASKS), (TRACKS, "track", "tracks/camera0")],
+)
+def test_a_missing_folder(video, folder, kind, first):
     shutil.rmtree(video / folder)
     said = message(video, FileNotFoundError)
-    assert f"{video / folder}: no such folder" in said
+    assert f"{video / first}: no such folder" in said
     assert "dyngs process" in said
     assert f"som-data --{kind}-type" in said
 

@@ -15,7 +15,8 @@ from dyngs_plugins.priors import process as pipeline
 from dyngs_plugins.priors.clip_files import read_clip_json, read_eval_json, read_json
 from dyngs_plugins.priors.command import parse_settings, run
 from dyngs_plugins.priors.providers.flow_dis import DISFlow
-from dyngs_plugins.priors.som_files import read_cameras, read_disparity, read_mask, read_track_pair
+from dyngs_plugins.priors.som_files import read_cameras, read_disparity, read_mask
+from dyngs_plugins.priors.track_windows import read_track_window
 from dyngs_plugins.sample.clip import SampleSettings, build_clip
 from dyngs_plugins.sample.som_writer import write_som
 
@@ -64,7 +65,7 @@ def files(root: Path) -> dict[str, Path]:
     return {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def contents(root: Path, folders=("flow", "masks", "aligned_depth_anything", "bootstapir")) -> dict[str, bytes]:
+def contents(root: Path, folders=("flow", "masks", "aligned_depth_anything", "tracks")) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files(root).items() if name.split("/")[0] in folders}
 
 
@@ -76,12 +77,13 @@ def test_the_folder_is_complete(finished):
     for name in names:
         assert (read_disparity(finished / "aligned_depth_anything" / "camera0" / f"{name}.npy", size) > 0).all()
         assert 0 < read_mask(finished / "masks" / "camera0" / f"{name}.png", size).mean() < 0.6
-    queries = len(read_track_pair(finished / "bootstapir" / "camera0" / f"{names[0]}_{names[0]}.npy"))
-    assert queries > 0
-    for target in names:
-        read_track_pair(finished / "bootstapir" / "camera0" / f"{names[0]}_{target}.npy", queries)
-    assert len(list((finished / "bootstapir" / "camera0").glob("*.npy"))) == len(names) ** 2
-    for kind, provider in (("flow", "dis"), ("masks", "epipolar"), ("bootstapir", "chained")):
+    for name in names:
+        stored = read_track_window(finished / "tracks" / "camera0" / f"{name}.npz")
+        assert stored.frames == tuple(names)
+        assert stored.rows.shape[1] > 0
+    assert len(list((finished / "tracks" / "camera0").glob("*.npz"))) == len(names)
+    assert not (finished / "bootstapir").exists()
+    for kind, provider in (("flow", "dis"), ("masks", "epipolar"), ("tracks", "chained")):
         record = json.loads((finished / kind / "camera0" / "provider.json").read_text())
         assert record["provider"] == provider
         assert record["settings"]
@@ -118,7 +120,7 @@ def test_the_record_says_what_was_done(finished):
     record = read_json(finished / "process.json", "record")
     assert record["status"] == "complete"
     kinds = {kind["kind"]: kind for kind in record["kinds"]}
-    assert kinds["tracks"]["made"] == len(TRAINING) ** 2
+    assert kinds["tracks"]["made"] == len(TRAINING)
     assert kinds["depth"]["measures"]["reprojection px"] < 0.5
     assert kinds["flow"]["measures"]["visible"] > 0.7
     assert 0.02 < kinds["masks"]["measures"]["moving"] < 0.5
@@ -154,7 +156,7 @@ def test_only_what_is_missing_is_made_again(video, finished, tmp_path, capsys):
     lost = [
         "masks/camera0/00003.png",
         "aligned_depth_anything/camera0/00005.npy",
-        "bootstapir/camera0/00002_00006.npy",
+        "tracks/camera0/00002.npz",
         "flow/camera0/00005_bwd.npy",
         "images/camera0/00001.png",
     ]
@@ -195,9 +197,9 @@ def test_a_killed_run_continues_to_the_same_files(video, finished, tmp_path, mon
     assert len(list((tmp_path / "clip" / "masks" / "camera0").glob("*.png"))) == 2
     assert read_json(tmp_path / "clip" / "process.json", "record")["status"] == "unfinished"
     (tmp_path / "clip" / "masks" / "camera0" / ".00006.png.17.42.tmp").write_bytes(b"half a file")
-    stop_after(TrackKind, 17)
+    stop_after(TrackKind, 2)
     reports = run(video, tmp_path / "clip", holdout=HOLDOUT, settings=FAST)
-    assert {r.kind: r.made for r in reports} == {"flow": 0, "masks": 0, "depth": 0, "tracks": len(TRAINING) ** 2 - 17}
+    assert {r.kind: r.made for r in reports} == {"flow": 0, "masks": 0, "depth": 0, "tracks": len(TRAINING) - 2}
     assert contents(tmp_path / "clip") == contents(finished)
     assert files(tmp_path / "clip").keys() == files(finished).keys()
 
@@ -235,8 +237,8 @@ def test_files_as_given_are_used_and_never_overwritten(video, finished, tmp_path
     assert "6 masks files are there already and are used as given" in capsys.readouterr().out.replace("\n", " ")
     assert contents(clip, ("masks",)) == masks
     assert {r.kind: (r.made > 0) for r in reports} == {"flow": True, "masks": False, "depth": True, "tracks": True}
-    tracks = read_track_pair(clip / "bootstapir" / "camera0" / "00001_00001.npy")
-    assert (tracks[:, :2] % 8 == 0).all()
+    tracks = read_track_window(clip / "tracks" / "camera0" / "00001.npz")
+    assert (tracks.query_rows[:, :2] % 8 == 0).all()
 
 
 def test_a_clip_without_eval_keeps_the_loaders_held_out_frames_out(finished, tmp_path):

@@ -118,10 +118,7 @@ def test_depth_of_a_fully_masked_frame_is_refused(truth):
 
 
 def gather(results) -> dict[int, dict[int, np.ndarray]]:
-    rows: dict[int, dict[int, np.ndarray]] = {}
-    for q, part in results:
-        rows.setdefault(q, {}).update(part)
-    return rows
+    return {q: {t: part["tracks"].rows_in(t) for t in part["tracks"].frames} for q, part in results}
 
 
 def test_tracks_stay_within_two_pixels(truth):
@@ -167,6 +164,18 @@ def test_sweeping_all_frames_at_once_gives_the_same_tracks(truth):
     for q, targets in one_by_one.items():
         for t, rows in targets.items():
             np.testing.assert_array_equal(rows, swept[q][t])
+
+
+def test_a_window_is_a_part_of_the_whole(truth):
+    inputs = truth.inputs(masks=lambda i, j: truth.masks[i])
+    whole = gather(ChainedTracks(reach=None).compute(inputs, [1, 6]))
+    part = gather(ChainedTracks(reach=3).compute(inputs, [1, 6]))
+    assert sorted(whole[6]) == list(range(FRAMES))
+    assert sorted(part[1]) == [0, 1, 2, 3, 4]
+    assert sorted(part[6]) == [3, 4, 5, 6, 7, 8, 9]
+    for q, targets in part.items():
+        for t, rows in targets.items():
+            np.testing.assert_array_equal(rows, whole[q][t])
 
 
 def test_frames_without_moving_pixels_have_empty_tracks(truth):

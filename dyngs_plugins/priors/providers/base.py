@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float, UInt8
 
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 
-#: What `compute` yields: the index of a frame, and its arrays by key (see `PriorKind.keys` in prior_kinds.py).
-FrameResult = tuple[int, Mapping[Any, np.ndarray]]
+#: What `compute` yields: the index of a frame, and its arrays by key (see `PriorKind.paths` in prior_kinds.py). A track
+#: provider gives a `TrackWindow` instead of an array.
+FrameResult = tuple[int, Mapping[Any, Any]]
 
 
 @dataclasses.dataclass
@@ -90,7 +91,7 @@ class DepthProvider(PriorProvider):
 
 
 class TrackProvider(PriorProvider):
-    """Long point tracks. Yields {target index: float32 [p, 4] of x, y, occlusion logit, uncertainty logit}."""
+    """Long point tracks. Yields {"tracks": TrackWindow}: the query pixels of a frame in the frames around it."""
 
     kind: ClassVar[str] = "tracks"
 

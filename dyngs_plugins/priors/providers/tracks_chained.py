@@ -19,6 +19,10 @@ from jaxtyping import Bool, Float
 from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels
 from dyngs_plugins.priors.providers.flow_math import inside, sample
 from dyngs_plugins.priors.providers.inputs import PriorInputs
+from dyngs_plugins.priors.track_windows import TrackWindow
+
+FLOW_BYTES = 8  # of one flow vector in memory
+_SWEPT_TOGETHER = 24  # frames whose tracks are held in memory at once
 
 
 @dataclasses.dataclass
@@ -52,6 +56,8 @@ class ChainedTracks(TrackProvider):
 
     #: Spacing in pixels of the tracked points.
     stride: int = 4
+    #: Points are followed this many frames to either side; None: through the whole clip.
+    reach: int | None = 32
     #: Flow is followed over these numbers of frames.
     steps: tuple[int, ...] = (1, 2, 4, 8)
     #: A round trip that misses its start by more pixels means hidden.
@@ -64,30 +70,46 @@ class ChainedTracks(TrackProvider):
     mask_margin: int = 2
 
     def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
-        """See `PriorProvider.compute`; the targets of one frame come in several parts.
+        """See `PriorProvider.compute`.
 
-        Each frame's points are followed to the last and to the first frame. If all flows fit into memory this is done
-        frame by frame; else all frames are swept together, so that each flow is needed only once in each direction.
+        Each frame's points are followed to the end and to the start of its window. If all flows fit into memory this
+        is done frame by frame; else blocks of frames are swept together, so that each flow is needed only once in each
+        direction.
         """
-        height, width = inputs.frames.size
-        all_flows = 2 * len(self.steps) * len(inputs.frames) * height * width * 8
-        block = 1 if all_flows <= inputs.flow_budget else len(indices)
-        for start in range(0, len(indices), block):
+        reach = len(inputs.frames) if self.reach is None else self.reach
+        for block in self._blocks(inputs, indices):
+            found: dict[int, dict[int, np.ndarray]] = {q: {} for q in block}
             for direction in (1, -1):
-                yield from self._sweep(inputs, indices[start : start + block], direction)
+                for q, t, rows in self._sweep(inputs, block, direction, reach):
+                    found[q][t] = rows
+            for q in block:
+                frames = tuple(sorted(found[q]))
+                yield q, {"tracks": TrackWindow(frames, np.stack([found[q].pop(t) for t in frames]), q)}
 
-    def _sweep(self, inputs: PriorInputs, queries: Sequence[int], direction: int) -> Iterator[FrameResult]:
-        """Follow the points of the frames `queries` through time in one direction."""
+    def _blocks(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Frames that are swept together: one if flows are kept anyway, else as many as their tracks fit memory."""
+        height, width = inputs.frames.size
+        all_flows = 2 * len(self.steps) * len(inputs.frames) * height * width * FLOW_BYTES
+        block = 1 if all_flows <= inputs.flow_budget else _SWEPT_TOGETHER
+        for start in range(0, len(indices), block):
+            yield indices[start : start + block]
+
+    def _sweep(
+        self, inputs: PriorInputs, queries: Sequence[int], direction: int, reach: int
+    ) -> Iterator[tuple[int, int, Float[np.ndarray, "p 4"]]]:
+        """Follow the points of the frames `queries` through time in one direction: (query, frame, rows)."""
         chains: dict[int, _Chain] = {}
         count = len(inputs.frames)
-        first = min(queries) if direction > 0 else max(queries)
-        for t in range(first, count if direction > 0 else -1, direction):
+        first, last = (min(queries), max(queries)) if direction > 0 else (max(queries), min(queries))
+        end = min(last + reach, count - 1) if direction > 0 else max(last - reach, 0)
+        for t in range(first, end + direction, direction):
+            chains = {q: chain for q, chain in chains.items() if abs(t - q) <= reach}
             for q, chain in chains.items():
                 self._advance(inputs, chain, t, direction, age=abs(t - q))
-                yield q, {t: self._rows(chain.positions[-1], chain.errors[-1], chain.visible[-1])}
+                yield q, t, self._rows(chain.positions[-1], chain.errors[-1], chain.visible[-1])
             if t in queries:
                 chains[t] = chain = self._start(inputs, t)
-                yield t, {t: self._rows(chain.positions[-1], chain.errors[-1], chain.visible[-1])}
+                yield t, t, self._rows(chain.positions[-1], chain.errors[-1], chain.visible[-1])
 
     def _start(self, inputs: PriorInputs, q: int) -> _Chain:
         queries = query_pixels(inputs.mask(q), self.stride)
