@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dyngs_plugins.priors.providers.base import PriorProvider
 
 GROUP = "dyngs_plugins"
-BUILTIN_MODULES = ("dyngs_plugins.priors.providers",)
+BUILTIN_MODULES = ("dyngs_plugins.priors.providers", "dyngs_plugins.exposure.choice")
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)

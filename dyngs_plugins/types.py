@@ -15,6 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dyngs_plugins.raster.ewa import quats_to_rotations
+
+_TRAILING = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "colors": 2, "harmonics": 3, "covars": 3}
+"""Axes of each tensor of :class:`Gaussians` without an instant axis."""
+
 
 @dataclass(frozen=True)
 class Gaussians:
@@ -30,11 +35,15 @@ class Gaussians:
     scales: Float[Tensor, "*b n 3"]
     """Standard deviations along the principal axes, scene units."""
     opacities: Float[Tensor, "*b n"]
-    """In (0, 1)."""
+    """In (0, 1); 0 where a Gaussian does not live at a time."""
     colors: Float[Tensor, "*b n c"]
-    """Direct colours in [0, 1], or feature channels."""
+    """Direct colours in [0, 1], or feature channels; with ``harmonics`` their mean over all directions."""
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     """What each Gaussian knows about its own motion: raw row-wise tensors, e.g. basis weights."""
+    harmonics: Float[Tensor, "*b n k 3"] | None = None
+    """Spherical harmonics of a colour that depends on the direction of view (``raster/harmonics.py``)."""
+    covars: Float[Tensor, "*b n 3 3"] | None = None
+    """Covariances to render instead of quats and scales."""
 
     def __len__(self) -> int:
         return self.opacities.shape[-1]
@@ -42,23 +51,60 @@ class Gaussians:
     def replace(self, **changes: Any) -> Gaussians:
         return replace(self, **changes)
 
+    def select(self, rows: Int[Tensor, "m"]) -> Gaussians:
+        """Some of the rows, in the given order."""
+        chosen = {
+            name: tensor.index_select(-trailing, rows)
+            for name, trailing in _TRAILING.items()
+            if (tensor := getattr(self, name)) is not None
+        }
+        columns = {name: column.index_select(0, rows) for name, column in self.columns.items()}
+        return Gaussians(**chosen, columns=columns)
+
+    def instant(self, index: int) -> Gaussians:
+        """One instant, without the instant axis."""
+        one = {
+            name: tensor[index]
+            for name, trailing in _TRAILING.items()
+            if (tensor := getattr(self, name)) is not None and tensor.ndim > trailing
+        }
+        return replace(self, **one)
+
+    def covariances(self) -> Float[Tensor, "*b n 3 3"]:
+        """``covars``, or what quats and scales say: ``R diag(scales^2) R^T``."""
+        if self.covars is not None:
+            return self.covars
+        columns = quats_to_rotations(self.quats) * self.scales[..., None, :]
+        return columns @ columns.mT
+
 
 def concatenate(parts: list[Gaussians], instants: int) -> Gaussians:
-    """Join sets of Gaussians, giving every tensor that differs between the parts the instant axis ``[b, n, ...]``."""
+    """Join sets of Gaussians, giving every tensor that differs between the parts the instant axis ``[b, n, ...]``.
 
-    def join(name: str, trailing: int) -> Tensor:
-        tensors = [getattr(part, name) for part in parts]
+    Raises:
+        ValueError: when only some of the sets have harmonics.
+    """
+    if len(parts) == 1:
+        return parts[0].replace(columns={})
+
+    def join(name: str, tensors: list[Tensor]) -> Tensor:
+        trailing = _TRAILING[name]
         if any(tensor.ndim > trailing for tensor in tensors):
             tensors = [t if t.ndim > trailing else t.expand(instants, *t.shape) for t in tensors]
-        return torch.cat(tensors, dim=-trailing) if len(tensors) > 1 else tensors[0]
+        return torch.cat(tensors, dim=-trailing)
 
-    return Gaussians(
-        means=join("means", 2),
-        quats=join("quats", 2),
-        scales=join("scales", 2),
-        opacities=join("opacities", 1),
-        colors=join("colors", 2),
-    )
+    if any(part.covars is not None for part in parts):
+        parts = [part.replace(covars=part.covariances()) for part in parts]
+    joined = {}
+    for name in _TRAILING:
+        tensors = [tensor for part in parts if (tensor := getattr(part, name)) is not None]
+        if len(tensors) == len(parts):
+            joined[name] = join(name, tensors)
+        elif tensors:
+            raise ValueError(
+                f"{len(tensors)} of {len(parts)} sets of Gaussians have {name}: all of a scene's sets need it, or none."
+            )
+    return Gaussians(**joined)
 
 
 @dataclass(frozen=True)
@@ -70,6 +116,7 @@ class Instants:
     """
 
     camera_T_world: Float[Tensor, "j 4 4"]
+    """Rigid, or with sheared axes where a point of a lens shifts the principal point."""
     K: Float[Tensor, "j 3 3"]
     """Pixels; pixel centres at +0.5."""
     time: Float[Tensor, "j"]
@@ -77,6 +124,8 @@ class Instants:
     view: Int[Tensor, "j"]
     one_per_view: bool = False
     """Whether ``view`` is 0, 1, ... b - 1, so that nothing needs to be gathered by it."""
+    lens: Float[Tensor, "j 2"] | None = None
+    """Radius (scene units) and inverse focus distance of the lens that widens each instant's Gaussians; None: none."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
-"""What an exposure model promises: the sharp instants an image is made of, and how to put them together again."""
+"""What an exposure model promises: the sharp instants an image is made of, and how to put them together again.
+
+Every model turns instants into finer instants: a camera path replaces each by moments along the path, a lens each by
+points of the lens. So models compose (`product.py`), and their weights multiply.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -13,17 +18,28 @@ from torch import Tensor, nn
 from dyngs_plugins.config import ComponentConfig
 from dyngs_plugins.types import Gaussians, Instants, Render
 
+if TYPE_CHECKING:
+    from dyngs_plugins.priors.views import ClipViews
+    from dyngs_plugins.scene import Scene, Views
+
 Mode = Literal["train", "mid", "start", "end"]
 """``train``: the whole exposure. ``mid``: its sharp middle, which evaluation, viewer and export use."""
+Blend = Literal["display", "linear"]
+"""``display``: average display values, as most papers do. ``linear``: average linear light, as film does."""
+
+GAMMA = 2.2
+"""Of displays: linear light is the display value to this power."""
 
 
 class ExposureModel(nn.Module, ABC):
     """A camera and a time become instants; their renders become one image.
 
-    With an exposure of zero length the composed image equals the sharp one to float precision.
+    With all parameters at zero (those called ``log_*`` at minus infinity) the image equals the sharp one to float
+    precision.
     """
 
-    @abstractmethod
+    blend: Blend = "display"
+
     def instants(
         self,
         camera_T_world: Float[Tensor, "b 4 4"],
@@ -33,31 +49,104 @@ class ExposureModel(nn.Module, ABC):
         mode: Mode,
     ) -> Instants:
         """The instants of each of ``b`` views; ``view_index`` is None for cameras that are not training views."""
+        view = torch.arange(time.shape[0], device=time.device)
+        given = Instants(camera_T_world, K, time, torch.ones_like(time), view, one_per_view=True)
+        return self.spread(given, view_index, mode)
+
+    @abstractmethod
+    def spread(self, instants: Instants, view_index: Int[Tensor, "b"] | None, mode: Mode) -> Instants:
+        """Replace each instant by the finer ones of this model, in order. Modes other than ``train`` keep their number.
+
+        Args:
+            view_index: of each view of the batch, not of each instant; None: no training views, which stay sharp and
+                where they are.
+        """
 
     def before_raster(self, gaussians: Gaussians, instants: Instants) -> Gaussians:
         """Change the Gaussians of each instant before they are rasterized (e.g. a circle of confusion)."""
         return gaussians
 
     def compose(self, render: Render, instants: Instants, views: int) -> Render:
-        """The weighted sum of the instants' renders, view by view."""
-
-        def blend(images: Tensor) -> Tensor:
-            weighted = images * instants.weight[:, None, None, None]
-            return images.new_zeros(views, *images.shape[1:]).index_add(0, instants.view, weighted)
-
-        return Render(
-            channels={name: blend(image) for name, image in render.channels.items()},
-            alpha=blend(render.alpha),
-            depth=None if render.depth is None else blend(render.depth),
-            info=render.info,
-        )
+        """The weighted sum of the instants' renders, view by view; colours in display values or in linear light."""
+        if instants.one_per_view:
+            return render
+        channels = dict(render.channels)
+        in_light = self.blend == "linear" and "rgb" in channels
+        if in_light:
+            channels["rgb"] = channels["rgb"].clamp_min(1e-6) ** GAMMA
+        # All channels in one sum: each would fill an image of its own.
+        parts = [*channels.values(), render.alpha, *([] if render.depth is None else [render.depth])]
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        summed = _weighted_sum(joined, instants, views).split([part.shape[-1] for part in parts], dim=-1)
+        blended = dict(zip(channels, summed, strict=False))
+        if in_light:
+            blended["rgb"] = blended["rgb"] ** (1 / GAMMA)
+        depth = None if render.depth is None else summed[-1]
+        return Render(blended, summed[len(channels)], depth, render.info)
 
     def regularisers(self, view_index: Int[Tensor, "b"] | None) -> dict[str, Tensor]:
         """The model's own penalties (already weighted) on the exposures of a batch's views."""
         return {}
 
+    def start_from(self, views: ClipViews) -> None:
+        """Look at the training views once, before training starts."""
+
+    def observe(self, scene: Scene, views: Views, step: int) -> None:
+        """Update what is estimated from the scene without gradients; called in every training step, before it renders.
+
+        Args:
+            views: the batch, with its cameras as they are given (or refined), not those of the exposure.
+        """
+
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {f"exposure_{name.replace('.', '_')}": [parameter] for name, parameter in self.named_parameters()}
+        """One group per parameter of the model's own and per part with parameters: ``exposure_<name>``.
+
+        Their learning rates are the config's, see :meth:`ExposureConfig.rates`.
+        """
+        groups = {name: [parameter] for name, parameter in self.named_parameters(recurse=False)}
+        groups.update({name: list(part.parameters()) for name, part in self.named_children()})
+        return {f"exposure_{name}": parameters for name, parameters in groups.items() if parameters}
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        require_same_views(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[arg-type]
+
+
+def _weighted_sum(images: Tensor, instants: Instants, views: int) -> Tensor:
+    if views > 0 and images.shape[0] % views == 0:
+        count = images.shape[0] // views
+        expected = torch.arange(views, device=images.device).repeat_interleave(count)
+        if torch.equal(instants.view, expected):  # a matrix product, without a copy of all images
+            weights = instants.weight.reshape(views, 1, count)
+            return (weights @ images.reshape(views, count, -1)).reshape(views, *images.shape[1:])
+    weighted = images * instants.weight[:, None, None, None]
+    return images.new_zeros(views, *images.shape[1:]).index_add(0, instants.view, weighted)
+
+
+def require_same_views(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> None:
+    """Raise a ValueError if a checkpoint's rows per training view are not as many as the module's."""
+    own = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+    for name, tensor in own.items():
+        saved = state_dict.get(prefix + name)
+        if isinstance(saved, Tensor) and saved.shape != tensor.shape:
+            raise ValueError(
+                f"This checkpoint's exposure has {prefix + name} of shape {list(saved.shape)}; this clip needs "
+                f"{list(tensor.shape)}. The first number is that of training views: train and resume on the same clip, "
+                "with the same exposure."
+            )
+
+
+def per_instant(instants: Instants, count: int, cameras: Float[Tensor, "j s 4 4"], times: Tensor) -> Instants:
+    """Each of ``j`` instants replaced by ``s`` equally weighted ones with the given cameras and times ``[j, s]``."""
+    return Instants(
+        camera_T_world=cameras.reshape(-1, 4, 4),
+        K=instants.K.repeat_interleave(count, dim=0),
+        time=times.reshape(-1),
+        weight=(instants.weight / count).repeat_interleave(count),
+        view=instants.view.repeat_interleave(count),
+        one_per_view=instants.one_per_view and count == 1,
+        lens=None if instants.lens is None else instants.lens.repeat_interleave(count, dim=0),
+    )
 
 
 class InstantExposure(ExposureModel):
@@ -66,13 +155,8 @@ class InstantExposure(ExposureModel):
     def __init__(self, config: InstantExposureConfig, num_views: int, num_frames: int = 1):
         super().__init__()
 
-    def instants(self, camera_T_world, K, time, view_index, mode: Mode) -> Instants:
-        b = time.shape[0]
-        view = torch.arange(b, device=time.device)
-        return Instants(camera_T_world, K, time, torch.ones_like(time), view, one_per_view=True)
-
-    def compose(self, render: Render, instants: Instants, views: int) -> Render:
-        return render
+    def spread(self, instants: Instants, view_index: Int[Tensor, "b"] | None, mode: Mode) -> Instants:
+        return instants
 
 
 @dataclass
@@ -80,6 +164,14 @@ class ExposureConfig(ComponentConfig):
     """An exposure model and its settings; ``setup(num_views=V, num_frames=T)`` builds it."""
 
     _target: type = field(default_factory=lambda: ExposureModel)
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each parameter group that the model may have.
+
+        The trainer takes them where the method's own optimizers do not name the group, so any method can have any
+        exposure.
+        """
+        return {}
 
 
 @dataclass

@@ -91,3 +91,24 @@ def translation_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3"]:
 def exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 4 4"]:
     """The rigid motion of a twist [rho, phi]."""
     return rigid(quaternion_exp(xi[..., 3:]), translation_exp(xi))
+
+
+def log(motion: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 6"]:
+    """The twist [rho, phi] of a rigid motion that turns by less than half a turn: the inverse of `exp`."""
+    columns = tuple(motion[..., :3, j].unbind(-1) for j in range(3))
+    phi = quaternion_log(torch.stack(rotations.shepperd(columns), dim=-1))  # type: ignore[arg-type]
+    squared = (phi * phi).sum(-1, keepdim=True)
+    angle = _angle(squared)
+    # V^-1 = I - [phi]x / 2 + d [phi]x^2 with d = (1 - (a/2) cot(a/2)) / a^2
+    exact = (1 - 0.5 * angle / torch.tan(0.5 * angle)) / angle**2
+    d = _ratio(squared, exact, 1 / 12 + squared / 720 + squared * squared / 30240)
+    translation = motion[..., :3, 3]
+    once = torch.linalg.cross(phi, translation)
+    return torch.cat([translation - 0.5 * once + d * torch.linalg.cross(phi, once), phi], dim=-1)
+
+
+def invert(motion: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
+    """The opposite of a rigid motion, without solving for it."""
+    rotation = motion[..., :3, :3].transpose(-1, -2)
+    top = torch.cat([rotation, -rotation @ motion[..., :3, 3:]], dim=-1)
+    return torch.cat([top, motion[..., 3:, :]], dim=-2)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+from exposure_scenes import IDENTITY, Glide, arguments, make_scene, make_set, make_views, twists
 from scipy.spatial.transform import Rotation
-from torch import Tensor
 
 from dyngs_plugins.exposure import se3
 from dyngs_plugins.exposure.base import InstantExposureConfig
 from dyngs_plugins.exposure.camera_path import CameraPathExposureConfig
+from dyngs_plugins.exposure.shutter import ShutterConfig
 from dyngs_plugins.exposure.trajectories import KNOTS, cumulative_basis, poses_along
-from dyngs_plugins.gaussian_sets import GaussianSet, logit
-from dyngs_plugins.motion.base import MotionField
-from dyngs_plugins.motion.static import StaticMotionConfig
-from dyngs_plugins.scene import DYNAMIC, STATIC, Scene, Views
+from dyngs_plugins.gaussian_sets import logit
+from dyngs_plugins.scene import DYNAMIC, Scene, Views
 
 KINDS = list(KNOTS)
-IDENTITY = torch.eye(4)
 
 
-def twists(*shape: int, scale: float = 1.0, seed: int = 0) -> Tensor:
-    return scale * torch.randn(*shape, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def shutter(share: float) -> ShutterConfig:
+    """Open for a share of the time between two frames."""
+    return ShutterConfig(half_exposure=share / 2)
 
 
 # Rigid motions --------------------------------------------------------------------------------------------------------
@@ -36,6 +35,14 @@ def test_exponential_is_the_matrix_exponential(scale: float):
     generator[:, 0, 1], generator[:, 0, 2], generator[:, 1, 2] = -z, y, -x
     generator[:, 1, 0], generator[:, 2, 0], generator[:, 2, 1] = z, -y, x
     torch.testing.assert_close(se3.exp(xi), torch.linalg.matrix_exp(generator), atol=1e-11, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.8, 1e-2, 1e-4, 1e-8, 0.0])
+def test_logarithm_undoes_the_exponential(scale: float):
+    xi = twists(50, scale=scale)
+    torch.testing.assert_close(se3.log(se3.exp(xi)), xi, atol=1e-9, rtol=1e-6)
+    motion = se3.exp(xi)
+    torch.testing.assert_close(se3.invert(motion), torch.linalg.inv(motion), atol=1e-12, rtol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [0.9, 1e-3, 1e-8])
@@ -91,51 +98,6 @@ def test_another_number_of_knots_is_refused():
 # Exposures ------------------------------------------------------------------------------------------------------------
 
 
-class Glide(MotionField):
-    """Everything moves at one speed."""
-
-    def __init__(self, velocity: tuple[float, float, float]):
-        super().__init__()
-        self.velocity = torch.tensor(velocity)
-
-    def at(self, gaussians, times):
-        means = gaussians.means + times[:, None, None] * self.velocity
-        return gaussians.replace(means=means, quats=gaussians.quats.expand(len(times), -1, -1))
-
-
-def make_set(name: str, means: Tensor, size: float = 0.15, color: Tensor | None = None) -> GaussianSet:
-    gaussians = GaussianSet(name, {})
-    n = len(means)
-    colors = torch.rand(n, 3, generator=torch.Generator().manual_seed(1)) * 0.8 + 0.1 if color is None else color
-    gaussians.load_rows(
-        {
-            "means": means,
-            "quats": torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1),
-            "scales": torch.full((n, 3), size).log(),
-            "opacities": logit(torch.full((n,), 0.8)),
-            "colors": logit(colors),
-        }
-    )
-    return gaussians
-
-
-def make_scene(exposure, motion: MotionField | None = None, n: int = 40, views: int = 2, frames: int = 5) -> Scene:
-    generator = torch.Generator().manual_seed(0)
-    means = torch.randn(n, 3, generator=generator) * torch.tensor([0.8, 0.6, 0.3]) + torch.tensor([0.0, 0, 4])
-    motion = motion or StaticMotionConfig().setup(num_frames=frames)
-    sets = [make_set(DYNAMIC, means[: n // 2]), make_set(STATIC, means[n // 2 :])]
-    return Scene(sets, motion, exposure.setup(num_views=views, num_frames=frames))
-
-
-def make_views(index: tuple[int, ...] | None = (0, 1)) -> Views:
-    count = 2
-    cameras = IDENTITY.repeat(count, 1, 1)
-    cameras[1, 0, 3] = 0.2
-    K = torch.tensor([[40.0, 0, 24], [0, 40, 18], [0, 0, 1]]).repeat(count, 1, 1)
-    shown = None if index is None else torch.tensor(index)
-    return Views(cameras, K, torch.tensor([0.25, 0.75]), 48, 36, shown)
-
-
 def knots_of(scene: Scene, scale: float = 0.02, seed: int = 3) -> None:
     with torch.no_grad():
         scene.exposure.knots.copy_(twists(*scene.exposure.knots.shape[:2], scale=scale, seed=seed))
@@ -156,7 +118,7 @@ def test_a_path_that_has_not_begun_blurs_nothing(kind, blend):
 def test_weights_sum_to_one_and_a_plain_wall_stays_plain(kind):
     scene = make_scene(CameraPathExposureConfig(trajectory=kind, num_instants=5, blend="linear"))
     knots_of(scene)
-    instants = scene.exposure.instants(*_arguments(make_views()), mode="train")
+    instants = scene.exposure.instants(*arguments(make_views()), mode="train")
     total = torch.zeros(2).index_add(0, instants.view, instants.weight)
     torch.testing.assert_close(total, torch.ones(2))
     color = torch.tensor([0.2, 0.5, 0.8])
@@ -166,18 +128,14 @@ def test_weights_sum_to_one_and_a_plain_wall_stays_plain(kind):
     torch.testing.assert_close(image, color.expand_as(image), atol=1e-5, rtol=1e-5)
 
 
-def _arguments(views: Views):
-    return views.camera_T_world, views.K, views.time, views.index
-
-
 def test_time_reversal_of_path_and_scene_gives_the_same_image():
-    config = CameraPathExposureConfig(num_instants=5, open_share=0.8)
+    config = CameraPathExposureConfig(num_instants=5, shutter=shutter(0.8))
     scene = make_scene(config, Glide((0.8, 0, 0)))
     knots_of(scene)
     forward = scene.render(make_views(), mode="train").channels["rgb"]
     with torch.no_grad():
         scene.exposure.knots.copy_(scene.exposure.knots.flip(1))
-    scene.exposure.half_time *= -1
+    scene.exposure.frame_interval *= -1
     backward = scene.render(make_views(), mode="train").channels["rgb"]
     torch.testing.assert_close(forward, backward, atol=1e-6, rtol=1e-5)
 
@@ -207,7 +165,7 @@ def test_more_instants_converge():
 def test_a_still_scene_does_not_depend_on_the_exposure_time():
     images = []
     for share in (0.0, 1.0):
-        scene = make_scene(CameraPathExposureConfig(num_instants=3, open_share=share))
+        scene = make_scene(CameraPathExposureConfig(num_instants=3, shutter=shutter(share)))
         knots_of(scene)
         images.append(scene.render(make_views(), mode="train").channels["rgb"])
     assert torch.equal(*images)
@@ -219,7 +177,7 @@ def test_a_moving_point_leaves_a_streak_as_long_as_it_moved():
     depth, focal = 4.0, 40.0
     velocity = (speed * (frames - 1) * depth / focal, 0.0, 0.0)
     start = torch.tensor([[-velocity[0] / 2, 0.0, depth]])
-    config = CameraPathExposureConfig(num_instants=41, open_share=share)
+    config = CameraPathExposureConfig(num_instants=41, shutter=shutter(share))
     scene = Scene(
         [make_set(DYNAMIC, start, size=0.02, color=torch.ones(1, 3) * 0.9)],
         Glide(velocity),
@@ -242,11 +200,11 @@ def test_a_moving_point_leaves_a_streak_as_long_as_it_moved():
 def test_the_middle_is_one_of_the_instants(kind):
     scene = make_scene(CameraPathExposureConfig(trajectory=kind, num_instants=5))
     knots_of(scene)
-    several = scene.exposure.instants(*_arguments(make_views()), mode="train")
-    middle = scene.exposure.instants(*_arguments(make_views()), mode="mid")
+    several = scene.exposure.instants(*arguments(make_views()), mode="train")
+    middle = scene.exposure.instants(*arguments(make_views()), mode="mid")
     torch.testing.assert_close(several.camera_T_world[[2, 7]], middle.camera_T_world, atol=1e-6, rtol=1e-6)
     assert len(middle.time) == 2
-    start, end = (scene.exposure.instants(*_arguments(make_views()), mode=m) for m in ("start", "end"))
+    start, end = (scene.exposure.instants(*arguments(make_views()), mode=m) for m in ("start", "end"))
     torch.testing.assert_close(several.camera_T_world[[0, 5]], start.camera_T_world, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(several.camera_T_world[[4, 9]], end.camera_T_world, atol=1e-6, rtol=1e-6)
 
@@ -255,7 +213,7 @@ def test_cameras_that_are_no_training_views_are_sharp_and_as_given():
     scene = make_scene(CameraPathExposureConfig())
     knots_of(scene)
     views = make_views(None)
-    instants = scene.exposure.instants(*_arguments(views), mode="train")
+    instants = scene.exposure.instants(*arguments(views), mode="train")
     assert torch.equal(instants.camera_T_world, views.camera_T_world)
     assert scene.exposure.regularisers(None) == {}
 
@@ -284,7 +242,7 @@ def test_the_gauge_that_the_anchor_fixes():
     path = poses_along("linear", scene.exposure.knots, torch.linspace(0, 1, 3))
     moved = torch.linalg.inv(shift @ path) @ (shift @ views.camera_T_world)[:, None]
     torch.testing.assert_close(
-        moved.reshape(-1, 4, 4), scene.exposure.instants(*_arguments(views), mode="train").camera_T_world
+        moved.reshape(-1, 4, 4), scene.exposure.instants(*arguments(views), mode="train").camera_T_world
     )
     assert float(scene.exposure.regularisers(views.index)["exposure_anchor"]) > 0
     scene.exposure.knots.data.zero_()
@@ -313,6 +271,34 @@ def test_linear_light_is_brighter_than_display_values():
 def test_an_even_number_of_instants_is_refused():
     with pytest.raises(ValueError, match="num_instants is 4; expected an odd number"):
         CameraPathExposureConfig(num_instants=4).setup(num_views=1, num_frames=1)
+
+
+def test_a_pinned_middle_keeps_the_given_pose_and_the_shape_of_the_path():
+    scene = make_scene(CameraPathExposureConfig(num_instants=3))
+    knots_of(scene)
+    free = scene.exposure.instants(*arguments(make_views()), mode="train").camera_T_world.reshape(2, 3, 4, 4)
+    scene.exposure.config.pin_middle = True
+    pinned = scene.exposure.instants(*arguments(make_views()), mode="train").camera_T_world.reshape(2, 3, 4, 4)
+    torch.testing.assert_close(pinned[:, 1], make_views().camera_T_world, atol=1e-6, rtol=1e-6)
+    between = pinned[:, 0] @ torch.linalg.inv(pinned[:, 2])
+    torch.testing.assert_close(between, free[:, 0] @ torch.linalg.inv(free[:, 2]), atol=1e-6, rtol=1e-5)
+    assert scene.exposure.regularisers(make_views().index) == {}
+
+
+def test_density_control_sees_the_gradients_of_one_sharp_view():
+    """Where all instants coincide, the statistics are those of the view alone (BAD-Gaussians divides its threshold)."""
+    from dyngs_plugins.density import DensityControl, DensityControlConfig
+
+    found = []
+    for config in (InstantExposureConfig(), CameraPathExposureConfig(num_instants=5)):
+        scene = make_scene(config)
+        render = scene.render(make_views(), mode="train")
+        render.info["means2d"].retain_grad()
+        render.channels["rgb"].square().mean().backward()
+        control = DensityControl(DensityControlConfig(), 5)
+        control.observe(render.info["means2d"].grad, render.info["radii"], 48, 36)
+        found.append(control.grad_sum / control.seen.clamp_min(1))
+    torch.testing.assert_close(found[1], found[0], atol=1e-7, rtol=1e-3)
 
 
 def test_shapes_of_the_parameters():

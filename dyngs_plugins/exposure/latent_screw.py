@@ -1,0 +1,152 @@
+"""The camera's path in an exposure from a latent code that flows through time (MoBGS, Bui et al. 2025, BLCE).
+
+Every training view has small networks of its own. A code of its blur, its pose and a learned vector is the start of an
+ordinary differential equation, integrated by Euler's method in unit steps; every state is decoded to a screw motion.
+The middle state is replaced by the given camera, which is the anchor of the gauge and the sharp picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dyngs_plugins.exposure.blur_score import blur_score
+from dyngs_plugins.exposure.path import PathExposure, PathExposureConfig
+from dyngs_plugins.exposure.pose_mlp import encode
+from dyngs_plugins.exposure.shutter import ShutterConfig
+
+if TYPE_CHECKING:
+    from dyngs_plugins.priors.views import ClipViews
+
+CODE = 32
+HALF = CODE // 2
+EMBEDDING = 8
+BLUR_FREQUENCIES = 10
+
+
+def screw_exp(
+    axis: Float[Tensor, "*b 3"], moment: Float[Tensor, "*b 3"], angle: Float[Tensor, "*b 1"]
+) -> Float[Tensor, "*b 4 4"]:
+    """The screw motion about ``axis`` (of any length) by ``angle`` radians.
+
+    ``R = I + sin W + (1 - cos) W^2`` and ``p = (angle I + (1 - cos) W + (angle - sin) W^2) moment`` with the cross
+    product W of the normalised axis. An angle of 0 is the identity whatever the moment; a zero axis turns nothing.
+    """
+    unit = axis / (axis.norm(dim=-1, keepdim=True) + 1e-10)
+    x, y, z = unit.unbind(-1)
+    zero = torch.zeros_like(x)
+    W = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    W2, a = W @ W, angle[..., None]
+    identity = torch.eye(3, dtype=W.dtype, device=W.device)
+    rotation = identity + a.sin() * W + (1 - a.cos()) * W2
+    translation = (a * identity + (1 - a.cos()) * W + (a - a.sin()) * W2) @ moment[..., None]
+    top = torch.cat([rotation, translation], dim=-1)
+    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype, device=top.device)
+    return torch.cat([top, bottom.expand(*top.shape[:-2], 1, 4)], dim=-2)
+
+
+class PerViewLinear(nn.Module):
+    """A linear layer for every training view."""
+
+    def __init__(self, num_views: int, inputs: int, outputs: int, gain: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_views, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(num_views, outputs))
+        for weight in self.weight.data:
+            nn.init.xavier_uniform_(weight, gain=gain)
+
+    def forward(self, view_index: Int[Tensor, "j"], x: Float[Tensor, "j i"]) -> Float[Tensor, "j o"]:
+        return torch.einsum("joi,ji->jo", self.weight[view_index], x) + self.bias[view_index]
+
+
+class PerViewNetwork(nn.Module):
+    """Two layers with a rectifier in between, for every training view."""
+
+    def __init__(self, num_views: int, inputs: int, hidden: int, outputs: int):
+        super().__init__()
+        self.first = PerViewLinear(num_views, inputs, hidden)
+        self.last = PerViewLinear(num_views, hidden, outputs)
+
+    def forward(self, view_index: Int[Tensor, "j"], x: Float[Tensor, "j i"]) -> Float[Tensor, "j o"]:
+        return self.last(view_index, self.first(view_index, x).relu())
+
+
+class LatentCameras(nn.Module):
+    """Blur, pose and view to the screw motions of ``count`` latent cameras."""
+
+    def __init__(self, num_views: int, count: int):
+        super().__init__()
+        self.count = count
+        self.view_code = nn.Parameter(torch.zeros(num_views, CODE))
+        self.blur_code = PerViewNetwork(num_views, 1 + 2 * BLUR_FREQUENCIES, CODE, CODE)
+        self.pose_code = PerViewLinear(num_views, 12, CODE)
+        self.start = PerViewLinear(num_views, 3 * CODE, CODE)
+        self.blur_embedding = PerViewLinear(num_views, 1 + 2 * BLUR_FREQUENCIES, EMBEDDING)
+        self.time_embedding = nn.Parameter(0.1 * torch.randn(num_views, count, EMBEDDING))
+        self.turning = PerViewNetwork(num_views, HALF + 2 * EMBEDDING, CODE, HALF)
+        self.moving = PerViewNetwork(num_views, HALF + 2 * EMBEDDING, CODE, HALF)
+        # Nearly the identity at the start.
+        self.axis = PerViewLinear(num_views, HALF, 3, gain=1e-5)
+        self.moment = PerViewLinear(num_views, HALF, 3, gain=1e-5)
+        self.angle = PerViewLinear(num_views, HALF, 1, gain=1e-5)
+
+    def forward(
+        self, view_index: Int[Tensor, "j"], blur: Float[Tensor, "j 1"], pose: Float[Tensor, "j 12"]
+    ) -> Float[Tensor, "j s 4 4"]:
+        waves = encode(blur, BLUR_FREQUENCIES)
+        codes = [self.blur_code(view_index, waves), self.pose_code(view_index, pose), self.view_code[view_index]]
+        turn, move = self.start(view_index, torch.cat(codes, dim=-1)).split(HALF, dim=-1)
+        blurred = self.blur_embedding(view_index, waves)
+        motions = []
+        for k in range(self.count):
+            axis, angle = self.axis(view_index, turn), self.angle(view_index, turn)
+            motions.append(screw_exp(axis, self.moment(view_index, move), angle))
+            at = torch.cat([self.time_embedding[view_index, k], blurred], dim=-1)
+            turn = turn + self.turning(view_index, torch.cat([turn, at], dim=-1))
+            move = move + self.moving(view_index, torch.cat([move, at], dim=-1))
+        return torch.stack(motions, dim=1)
+
+
+@dataclass
+class LatentPathExposureConfig(PathExposureConfig):
+    """Latent cameras along a learned flow of codes, the middle one pinned to the given camera."""
+
+    _target: type = field(default_factory=lambda: LatentPathExposure)
+    shutter: ShutterConfig = field(default_factory=lambda: ShutterConfig("estimated", half_exposure=0.4, shortest=0.02))
+    learning_rate: float = 1e-4
+    """Of the networks."""
+
+    def rates(self) -> dict[str, float]:
+        return {**super().rates(), "exposure_latents": self.learning_rate}
+
+
+class LatentPathExposure(PathExposure):
+    """Parameters: those of :class:`LatentCameras`. Buffer: ``blur [views]``, the training images' blur scores."""
+
+    config: LatentPathExposureConfig
+
+    def __init__(self, config: LatentPathExposureConfig, num_views: int, num_frames: int):
+        super().__init__(config, num_views, num_frames)
+        self.latents = LatentCameras(num_views, config.num_instants)
+        self.register_buffer("blur", torch.zeros(num_views))
+        self.blur: Tensor
+
+    def start_from(self, views: ClipViews) -> None:
+        super().start_from(views)
+        scores = torch.tensor([blur_score(views.image(i)) for i in range(len(views))])
+        self.blur.copy_(scores.to(self.blur))
+
+    def motion(
+        self, view_index: Int[Tensor, "j"], camera_T_world: Float[Tensor, "j 4 4"], u: Float[Tensor, "s"]
+    ) -> Float[Tensor, "j s 4 4"]:
+        """At the latent cameras nearest to the moments ``u``."""
+        pose = camera_T_world.detach()[:, :3].flatten(1)
+        motions = self.latents(view_index, self.blur[view_index][:, None], pose)
+        last = self.config.num_instants - 1
+        middle = torch.eye(4, device=motions.device).expand(len(view_index), 1, 4, 4)
+        motions = torch.cat([motions[:, : last // 2], middle, motions[:, last // 2 + 1 :]], dim=1)
+        return motions[:, (u * last).round().long()]

@@ -1,0 +1,115 @@
+"""What all paths of a camera within an exposure share: moments, times, and the middle.
+
+A path is a rigid motion ``given_T_moved(u)`` in the camera's own frame for u in [0, 1]: it is multiplied on the right of
+``world_T_camera``. While the camera moves, time runs from tau frames before the view's time to tau frames after it.
+Times are kept inside the clip: beyond its ends no motion field knows anything.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dyngs_plugins.exposure import se3
+from dyngs_plugins.exposure.base import Blend, ExposureConfig, ExposureModel, Mode, per_instant
+from dyngs_plugins.exposure.flow_ratio import FlowRatio
+from dyngs_plugins.exposure.shutter import Shutter, ShutterConfig
+from dyngs_plugins.types import Instants
+
+if TYPE_CHECKING:
+    from dyngs_plugins.priors.views import ClipViews
+    from dyngs_plugins.scene import Scene, Views
+
+
+@dataclass
+class PathExposureConfig(ExposureConfig):
+    """What all camera paths have."""
+
+    num_instants: int = 9
+    """Sharp images averaged; odd, so that the middle is one of them. About one for every two pixels of blur."""
+    shutter: ShutterConfig = field(default_factory=ShutterConfig)
+    """How long the shutter is open, for what moves."""
+    blend: Blend = "display"
+    """Whether to average display values, as the papers do, or linear light, as film does."""
+    pin_middle: bool = False
+    """Whether the middle of the exposure keeps the given pose, where that is known well."""
+
+    def rates(self) -> dict[str, float]:
+        return {"exposure_shutter": self.shutter.learning_rate}
+
+
+class PathExposure(ExposureModel):
+    """The mean of ``num_instants`` renders along a path of the camera; subclasses say which path."""
+
+    def __init__(self, config: PathExposureConfig, num_views: int, num_frames: int):
+        super().__init__()
+        if config.num_instants < 1 or config.num_instants % 2 == 0:
+            raise ValueError(
+                f"num_instants is {config.num_instants}; expected an odd number, so that the sharp middle is one of the "
+                "averaged images. Try 9."
+            )
+        self.config = config
+        self.blend = config.blend
+        self.frame_interval = 1.0 / max(num_frames - 1, 1)
+        self.shutter = Shutter(config.shutter, num_views)
+        self._flow_ratio: FlowRatio | None = None
+
+    @abstractmethod
+    def motion(
+        self, view_index: Int[Tensor, "j"], camera_T_world: Float[Tensor, "j 4 4"], u: Float[Tensor, "s"]
+    ) -> Float[Tensor, "j s 4 4"]:
+        """``given_T_moved`` of training views at the moments u of their exposures, given their cameras."""
+
+    def path(
+        self, view_index: Int[Tensor, "j"], camera_T_world: Float[Tensor, "j 4 4"], u: Float[Tensor, "s"]
+    ) -> Float[Tensor, "j s 4 4"]:
+        """The camera's motion, with its middle pinned if the config says so."""
+        if not self.config.pin_middle:
+            return self.motion(view_index, camera_T_world, u)
+        moved = self.motion(view_index, camera_T_world, torch.cat([u, u.new_tensor([0.5])]))
+        return se3.invert(moved[:, -1:]) @ moved[:, :-1]
+
+    def spread(self, instants: Instants, view_index: Int[Tensor, "b"] | None, mode: Mode) -> Instants:
+        if view_index is None:
+            return instants
+        count = self.config.num_instants if mode == "train" else 1
+        u = moments(mode, count).to(instants.time)
+        index = view_index[instants.view]
+        cameras = se3.invert(self.path(index, instants.camera_T_world, u)) @ instants.camera_T_world[:, None]
+        reach = self.shutter.half_exposure(index) * self.frame_interval
+        times = instants.time[:, None] + (2 * u - 1) * reach[:, None]
+        return per_instant(instants, count, cameras, times.clamp(0, 1))
+
+    def regularisers(self, view_index: Int[Tensor, "b"] | None) -> dict[str, Tensor]:
+        if view_index is None or self.config.shutter.kind != "learned" or self.config.shutter.band_weight == 0.0:
+            return {}
+        return {"exposure_band": self.shutter.band(view_index)}
+
+    def start_from(self, views: ClipViews) -> None:
+        if self.config.shutter.kind == "estimated":
+            self._flow_ratio = FlowRatio.of(views)
+
+    @torch.no_grad()
+    def observe(self, scene: Scene, views: Views, step: int) -> None:
+        shutter = self.config.shutter
+        due = step >= shutter.observe_from and (step - shutter.observe_from) % shutter.observe_every == 0
+        if self._flow_ratio is None or views.index is None or not due:
+            return
+        ends = self.path(views.index, views.camera_T_world, views.time.new_tensor([0.0, 1.0]))
+        cameras = se3.invert(ends) @ views.camera_T_world[:, None]
+        for row, view in enumerate(views.index.tolist()):
+            ratio = self._flow_ratio.estimate(scene, views, row, cameras[row])
+            if ratio is not None:
+                self.shutter.set(view, ratio)
+
+
+def moments(mode: Mode, count: int) -> Float[Tensor, "s"]:
+    """Where in the exposure its instants lie: 0 is its start, 1 its end; both are among several."""
+    if count > 1:
+        return torch.linspace(0, 1, count)
+    return torch.tensor([{"start": 0.0, "end": 1.0}.get(mode, 0.5)])

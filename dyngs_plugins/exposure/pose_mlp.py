@@ -1,0 +1,78 @@
+"""The camera's path in an exposure as a function of its pose (Deblur4DGS, Wu et al. 2024, section "camera motion").
+
+One small network for all frames reads the frame's pose and gives both ends of a linear path. Its last layers start at
+zero, so that every path starts at the identity. Unlike the reference, the path moves the camera (on its right-hand
+side), not the world's points, and one order of [translation, rotation] is kept throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dyngs_plugins.exposure import se3
+from dyngs_plugins.exposure.path import PathExposure, PathExposureConfig
+from dyngs_plugins.exposure.trajectories import poses_along
+
+FREQUENCIES = 5
+WIDTH = 64
+
+
+def encode(values: Float[Tensor, "*b d"], frequencies: int = FREQUENCIES) -> Float[Tensor, "*b e"]:
+    """The values and their sines and cosines at 1, 2, 4, ... times pi: ``e = d (1 + 2 frequencies)``."""
+    angles = values[..., None] * (torch.pi * 2.0 ** torch.arange(frequencies, device=values.device))
+    waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    return torch.cat([values, waves.flatten(-2)], dim=-1)
+
+
+class PosePredictor(nn.Module):
+    """A pose's twist to the twists of the path's two ends: 66 -> 5 x 64 -> two heads 64 -> 6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (6 * (1 + 2 * FREQUENCIES), *[WIDTH] * 4):
+            layers += [nn.Linear(inputs, WIDTH), nn.LeakyReLU(0.01)]
+        self.trunk = nn.Sequential(*layers)
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.LeakyReLU(0.01), nn.Linear(WIDTH, 6)) for _ in range(2)
+        )
+        for head in self.heads:
+            last = head[-1]  # type: ignore[index]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, twist: Float[Tensor, "b 6"]) -> Float[Tensor, "b 2 6"]:
+        features = self.trunk(encode(twist))
+        return torch.stack([head(features) for head in self.heads], dim=1)
+
+
+@dataclass
+class PosePathExposureConfig(PathExposureConfig):
+    """A linear path of the camera that a small network predicts from its pose."""
+
+    _target: type = field(default_factory=lambda: PosePathExposure)
+    num_instants: int = 11
+    learning_rate: float = 5e-4
+    """Of the network."""
+
+    def rates(self) -> dict[str, float]:
+        return {**super().rates(), "exposure_predictor": self.learning_rate}
+
+
+class PosePathExposure(PathExposure):
+    """Parameters: those of one :class:`PosePredictor` for all views."""
+
+    config: PosePathExposureConfig
+
+    def __init__(self, config: PosePathExposureConfig, num_views: int, num_frames: int):
+        super().__init__(config, num_views, num_frames)
+        self.predictor = PosePredictor()
+
+    def motion(
+        self, view_index: Int[Tensor, "j"], camera_T_world: Float[Tensor, "j 4 4"], u: Float[Tensor, "s"]
+    ) -> Float[Tensor, "j s 4 4"]:
+        return poses_along("linear", self.predictor(se3.log(camera_T_world.detach())), u)
