@@ -9,12 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dyngs_plugins.gaussian_sets import logit
+from dyngs_plugins.raster.harmonics import SH_C0
 from dyngs_plugins.scene import Scene
 from dyngs_plugins.types import Gaussians
 
 EXPORT_TIME_VARIABLE = "DYNGS_EXPORT_TIME"
-SH_C0 = 0.28209479177387814
-"""The constant spherical harmonic."""
 
 
 def export_time(configured: float | None) -> float | None:
@@ -70,11 +69,14 @@ class ExportedScene:
 
     @property
     def features_dc(self) -> Float[Tensor, "n 3"]:
-        """Colour logits: splatfacto's form of plain colours (SH degree 0). The viewer walks over every property."""
-        return logit(self.colors)
+        """Colour logits, splatfacto's form of plain colours (SH degree 0); with harmonics the constant one.
+
+        The viewer walks over every property.
+        """
+        return logit(self.colors) if self.exported().harmonics is None else self.shs_0
 
     @property
-    def features_rest(self) -> Float[Tensor, "n 0 3"]:
+    def features_rest(self) -> Float[Tensor, "n k 3"]:
         return self.shs_rest
 
     @property
@@ -88,5 +90,7 @@ class ExportedScene:
         return (self.colors - 0.5) / SH_C0
 
     @property
-    def shs_rest(self) -> Float[Tensor, "n 0 3"]:
-        return self.colors.new_zeros(self.num_points, 0, 3)
+    def shs_rest(self) -> Float[Tensor, "n k 3"]:
+        """The harmonics but the constant one (none where colours are plain)."""
+        harmonics = self.exported().harmonics
+        return self.colors.new_zeros(self.num_points, 0, 3) if harmonics is None else harmonics[:, 1:]

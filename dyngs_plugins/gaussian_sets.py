@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dyngs_plugins.raster.harmonics import SH_C0
 from dyngs_plugins.types import Gaussians
 
 BASE_COLUMNS: dict[str, tuple[int, ...]] = {
@@ -24,7 +25,7 @@ BASE_COLUMNS: dict[str, tuple[int, ...]] = {
     "opacities": (),
     "colors": (3,),
 }
-"""Raw columns every set has: log scales, opacity logits, colour logits."""
+"""Raw columns every set has: log scales, opacity logits, colour logits (or the constant spherical harmonic)."""
 
 
 class GaussianSet(nn.Module):
@@ -34,13 +35,24 @@ class GaussianSet(nn.Module):
         name: its name; its parameter groups are called ``<name>_<column>``.
         motion_columns: further row-wise columns, by name, with the shape of one row.
         isotropic: one scale per Gaussian instead of three (the ``scales`` column is then ``[n, 1]``).
+        sh_degree: above 0 colours depend on the direction of view: ``colors`` holds the constant spherical harmonic and
+            a further column, ``harmonics``, the ``(sh_degree + 1)^2 - 1`` others.
     """
 
-    def __init__(self, name: str, motion_columns: Mapping[str, tuple[int, ...]] | None = None, isotropic: bool = False):
+    def __init__(
+        self,
+        name: str,
+        motion_columns: Mapping[str, tuple[int, ...]] | None = None,
+        isotropic: bool = False,
+        sh_degree: int = 0,
+    ):
         super().__init__()
         self.name = name
         self.isotropic = isotropic
+        self.sh_degree = sh_degree
         shapes = {**BASE_COLUMNS, **(motion_columns or {})}
+        if sh_degree > 0:
+            shapes["harmonics"] = ((sh_degree + 1) ** 2 - 1, 3)
         if isotropic:
             shapes["scales"] = (1,)
         self.raw = nn.ParameterDict({column: nn.Parameter(torch.zeros(0, *shape)) for column, shape in shapes.items()})
@@ -51,14 +63,24 @@ class GaussianSet(nn.Module):
 
     def activated(self) -> Gaussians:
         """The set as activated values, in its canonical pose."""
+        constant = self.raw["colors"]
+        harmonics = torch.cat([constant[:, None], self.raw["harmonics"]], dim=1) if self.sh_degree > 0 else None
         return Gaussians(
             means=self.raw["means"],
             quats=self.raw["quats"],
             scales=torch.exp(self.raw["scales"]).expand(-1, 3),
             opacities=torch.sigmoid(self.raw["opacities"]),
-            colors=torch.sigmoid(self.raw["colors"]),
+            colors=torch.sigmoid(constant) if harmonics is None else 0.5 + SH_C0 * constant,
             columns={column: self.raw[column] for column in self.motion_columns},
+            harmonics=harmonics,
         )
+
+    def color_columns(self, colors: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
+        """The raw columns of colours in [0, 1] that look the same from everywhere."""
+        if self.sh_degree == 0:
+            return {"colors": logit(colors)}
+        shape = self.raw["harmonics"].shape[1:]
+        return {"colors": (colors - 0.5) / SH_C0, "harmonics": colors.new_zeros(colors.shape[0], *shape)}
 
     def group(self, column: str) -> str:
         """The name of a column's parameter group, as ``TrainerConfig.optimizers`` spells it."""

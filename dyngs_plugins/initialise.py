@@ -1,4 +1,4 @@
-"""How a scene starts: moving Gaussians from lifted tracks, static ones from depth, a point cloud, or at random.
+"""How a scene starts: moving Gaussians from lifted tracks or from points, static ones from points.
 
 Source: Shape of Motion; the sheet's sections 1.4, 1.5 and 2.1.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from dyngs_plugins.gaussian_sets import GaussianSet, logit, nearest_distances, rotate_z_to
 from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.motion.bases_init import interpolate_tracks
-from dyngs_plugins.motion.static import StaticMotion
+from dyngs_plugins.moving_points import PointsFrom, moving_points
 from dyngs_plugins.priors.lifting import Tracks3D, background_points, lift_tracks
 from dyngs_plugins.priors.seed import cloud_points, random_points
 from dyngs_plugins.priors.views import ClipViews
@@ -27,16 +27,21 @@ class InitialiseConfig:
     """Numbers of Gaussians to start from."""
 
     num_dynamic: int = 40_000
-    """Moving Gaussians, one per lifted track (fewer where the clip has fewer tracks)."""
+    """Moving Gaussians, one per lifted track or point (fewer where the clip has fewer of them)."""
     num_static: int = 100_000
     """Background Gaussians (fewer where the clip has fewer points)."""
-    static_points: Literal["auto", "depth", "points", "random"] = "auto"
+    static_points: PointsFrom = "auto"
     """What background Gaussians start from. ``depth``: unprojected depth. ``points``: the layout's point cloud.
     ``random``: anywhere in what the cameras see in common. ``auto``: the first of these that the clip has."""
     static_from: Literal["keyframes", "frames"] = "keyframes"
     """Where points from depth come from. ``keyframes``: each key-frame in turn adds what the earlier ones' bounding box
     does not cover (the reference). ``frames``: an equal share from every frame, which also covers what something hides
     in the first ones."""
+    dynamic_points: PointsFrom = "auto"
+    """The same for moving Gaussians of fields that start from points instead of tracks."""
+    dynamic_from: Literal["middle", "frames"] = "middle"
+    """When such points of moving things are seen. ``middle``: in the middle of the clip, for a field that moves one
+    pose. ``frames``: at every time step, for a field whose Gaussians live for a while."""
     opacity: float = 0.7
     seed: int = 42
 
@@ -76,6 +81,24 @@ def start_dynamic(
     return tracks
 
 
+def start_from_points(
+    config: InitialiseConfig,
+    views: ClipViews,
+    gaussians: GaussianSet,
+    motion: MotionField,
+    whole_scene: bool,
+    generator: torch.Generator,
+) -> float:
+    """Fill the dynamic set from points and start the motion field; returns the set's extent (see `start_static`)."""
+    found = moving_points(
+        views, config.num_dynamic, config.dynamic_points, config.dynamic_from == "frames", whole_scene, generator
+    )
+    columns = motion.start_from_points(found.points, found.times, generator)
+    quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(found.points), 4)
+    _fill(gaussians, found.points, quats, nearest_distances(found.points), found.colors, config.opacity, columns)
+    return _extent(found.points)
+
+
 def start_static(
     gaussians: GaussianSet,
     points: Float[Tensor, "n 3"],
@@ -85,6 +108,10 @@ def start_static(
 ) -> float:
     """Fill the static set from background points; returns its extent (half the largest 5-95 % width)."""
     _fill(gaussians, points, rotate_z_to(normals), nearest_distances(points), colors, opacity, {})
+    return _extent(points)
+
+
+def _extent(points: Float[Tensor, "n 3"]) -> float:
     if points.shape[0] < 20:
         return 1.0
     spread = torch.quantile(points, 0.95, dim=0) - torch.quantile(points, 0.05, dim=0)
@@ -133,23 +160,33 @@ def _fill(gaussians: GaussianSet, means, quats, sizes, colors, opacity: float, c
             "quats": quats,
             "scales": torch.log(sizes)[:, None].expand(n, width),
             "opacities": logit(torch.full((n,), opacity)),
-            "colors": logit(colors),
+            **gaussians.color_columns(colors),
             **columns,
         }
     )
 
 
-def _starts_moving(views: ClipViews, motion: MotionField) -> bool:
-    """Whether the dynamic set is started from tracks; where nothing moves it may stay empty."""
-    if isinstance(motion, StaticMotion):
-        priors = views.priors
-        return views.tracks is not None and priors.depth_files is not None and priors.mask_files is not None
-    if views.tracks is None:
+def _from_tracks(
+    config: InitialiseConfig, views: ClipViews, gaussians: GaussianSet, motion: MotionField, generator: torch.Generator
+) -> Tracks3D | None:
+    """Fill the dynamic set from lifted tracks; None where there are none and the field does not need any."""
+    if motion.starts_from == "tracks if any":
+        if views.tracks is None or views.priors.depth_files is None or views.priors.mask_files is None:
+            return None
+    elif views.tracks is None:
         raise ValueError(
             "This method starts its moving Gaussians from point tracks, but the clip has none. Make them with "
             "`dyngs process CLIP --out CLIP_WITH_PRIORS`, or train `dyn-static`."
         )
-    return True
+    tracks = lift_tracks(views, config.num_dynamic, generator)
+    if tracks.points.shape[0] > 0:
+        return start_dynamic(gaussians, motion, tracks, config.opacity, generator)
+    if motion.starts_from == "tracks if any":
+        return None
+    raise ValueError(
+        f"Of the clip's tracks none could be lifted to 3-D: found 0 that lie on a moving mask with known depth "
+        f"in {len(views)} frames. Check the masks (white = moving) and the depth at the moving pixels."
+    )
 
 
 def start_scene(
@@ -164,22 +201,18 @@ def start_scene(
     Where nothing moves and no tracks can be lifted, the dynamic set stays empty.
 
     Raises:
-        ValueError: the clip lacks what a set starts from (tracks for moving Gaussians; see :func:`static_points`).
+        ValueError: the clip lacks what a set starts from (tracks for moving Gaussians; see :func:`static_points` and
+            :func:`~dyngs_plugins.moving_points.moving_points`).
     """
     generator = torch.Generator().manual_seed(config.seed)
-    tracks, extents = None, {}
-    if dynamic is not None and _starts_moving(views, motion):
-        tracks = lift_tracks(views, config.num_dynamic, generator)
-        if tracks.points.shape[0] > 0:
-            tracks = start_dynamic(dynamic, motion, tracks, config.opacity, generator)
+    tracks: Tracks3D | None = None
+    extents: dict[str, float] = {}
+    if dynamic is not None and motion.starts_from == "points":
+        extents[dynamic.name] = start_from_points(config, views, dynamic, motion, static is None, generator)
+    elif dynamic is not None:
+        tracks = _from_tracks(config, views, dynamic, motion, generator)
+        if tracks is not None:
             extents[dynamic.name] = 1.0
-        elif isinstance(motion, StaticMotion):
-            tracks = None
-        else:
-            raise ValueError(
-                f"Of the clip's tracks none could be lifted to 3-D: found 0 that lie on a moving mask with known depth "
-                f"in {len(views)} frames. Check the masks (white = moving) and the depth at the moving pixels."
-            )
     if static is not None:
         points, normals, colors = static_points(config, views, generator)
         extents[static.name] = start_static(static, points, normals, colors, config.opacity)

@@ -278,7 +278,6 @@ def _methods(inspection: Inspection) -> list[str]:
 
 def _lacks(config: Any, inspection: Inspection) -> str:
     from dyngs_plugins.model import DynamicModelConfig
-    from dyngs_plugins.motion.static import StaticMotionConfig
     from dyngs_plugins.observed import unfed_losses
 
     assert inspection.opened is not None
@@ -289,7 +288,7 @@ def _lacks(config: Any, inspection: Inspection) -> str:
         return "has what it needs"
     kinds = {"tracks": train.tracks, "depth": train.priors.depth_files, "masks": train.priors.mask_files}
     lacking = [name for name, files in kinds.items() if files is None]
-    if lacking and not isinstance(model.motion, StaticMotionConfig):
+    if lacking and model.starts_from == "tracks":
         return f"lacks {', '.join(lacking)}: make them with `dyngs process`"
     off = unfed_losses([name for name, term in model.losses.items() if term.weight], train)
     without = f" (losses that stay off: {', '.join(off)})" if off else ""

@@ -29,13 +29,13 @@ from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.host_cameras import timed_paths, views_of
 from dyngs_plugins.initialise import InitialiseConfig, start_scene
 from dyngs_plugins.metrics.lpips import Net
-from dyngs_plugins.motion.base import MotionFieldConfig
+from dyngs_plugins.motion.base import MotionFieldConfig, StartsFrom
 from dyngs_plugins.motion.static import StaticMotionConfig
 from dyngs_plugins.neighbours import Neighbours
 from dyngs_plugins.objective import LossContext, LossTerm, look_up
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.raster.backends import prepare_backend
-from dyngs_plugins.resumed import ResumedScene
+from dyngs_plugins.resumed import Progress, ResumedScene
 from dyngs_plugins.scene import DYNAMIC, STATIC, RenderOptions, Scene, TargetCameras, Views
 from dyngs_plugins.stages import Decay, Schedule, Stage
 from dyngs_plugins.types import Render
@@ -50,6 +50,8 @@ class DynamicModelConfig(ModelConfig):
     """How the dynamic Gaussians move."""
     exposure: ExposureConfig = field(default_factory=InstantExposureConfig)
     """What one image exposes."""
+    sets: tuple[str, ...] = (DYNAMIC, STATIC)
+    """The sets of Gaussians: what moves, and what stands still and never pays for motion; or only one of them."""
     losses: dict[str, LossTerm] = field(default_factory=lambda: {"rgb": LossTerm()})
     """Loss terms by name."""
     density: dict[str, DensityControlConfig] = field(
@@ -63,12 +65,18 @@ class DynamicModelConfig(ModelConfig):
     """Steps of fitting the motion to 3-D tracks before the first render."""
     prefit_rates: dict[str, float] = field(default_factory=dict)
     """Learning rates of the pre-fit by parameter group; groups not named do not train in it."""
+    coarse_steps: int = 0
+    """Steps of rendering with nothing moving, as a stage of its own before the training with motion."""
+    still_steps: int = 0
+    """Steps at the start of the training proper in which nothing moves yet (its schedules run meanwhile)."""
     train_steps: int = 0
     """Steps of rendering; 0: max(5000, 500 epochs of the clip)."""
     scale_decay: Decay = Decay(factor=0.1, steps=5000)
     """How the learning rate of the scales falls."""
     decays: dict[str, Decay] = field(default_factory=dict)
     """How further learning rates fall while rendering, by parameter group."""
+    harmonics_every: int = 1000
+    """Steps of rendering after which colours use one more degree of spherical harmonics, up to ``sh_degree``."""
     background_color: Literal["white", "black"] = "white"
     """Behind everything; a dataset whose images are composited over a colour of its own overrides it."""
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
@@ -82,7 +90,12 @@ class DynamicModelConfig(ModelConfig):
     track_overlay_points: int = 60
     """Moving points whose trails the ``tracks`` output draws."""
     sh_degree: int = 0
-    """Colours are plain RGB; the host's exporter reads this."""
+    """Of the colours' spherical harmonics; 0: plain RGB, the same from everywhere. The host's exporter reads this."""
+
+    @property
+    def starts_from(self) -> StartsFrom:
+        """What the method's moving Gaussians start from."""
+        return self.motion.setup(num_frames=2).starts_from
 
     def stages(self, num_frames: int, batch_size: int) -> tuple[Stage, ...]:
         """The schedule for a clip of ``num_frames`` frames trained in batches of ``batch_size``."""
@@ -98,7 +111,14 @@ class DynamicModelConfig(ModelConfig):
                 decays={"*": Decay(factor=0.1, steps=self.prefit_steps)},
                 density_control=False,
             ),
-            Stage("train", self.train_steps or max(5000, 500 * epoch), decays=decays, resets_moments=True),
+            Stage("coarse", self.coarse_steps, decays=decays, resets_moments=True, moves_from=self.coarse_steps),
+            Stage(
+                "train",
+                self.train_steps or max(5000, 500 * epoch),
+                decays=decays,
+                resets_moments=True,
+                moves_from=self.still_steps,
+            ),
         )
 
 
@@ -113,8 +133,10 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         prepare_backend()
         motion = self.config.motion.setup(num_frames=self.num_frames)
         sets = [
-            GaussianSet(DYNAMIC, motion.columns(), self.config.isotropic),
-            GaussianSet(STATIC, isotropic=self.config.isotropic),
+            GaussianSet(
+                name, motion.columns() if name == DYNAMIC else None, self.config.isotropic, self.config.sh_degree
+            )
+            for name in self._set_names()
         ]
         exposure = self.config.exposure.setup(num_views=self.num_train_data, num_frames=self.num_frames)
         self.scene = Scene(sets, motion, exposure)
@@ -140,6 +162,15 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         self._prefit_target: prefit.PrefitTarget | None = None
         self._neighbours = Neighbours()
         self._host_optimizers: dict[str, torch.optim.Optimizer] = {}
+
+    def _set_names(self) -> tuple[str, ...]:
+        names = self.config.sets
+        if not names or len(set(names)) < len(names) or not set(names) <= {DYNAMIC, STATIC}:
+            raise ValueError(
+                f"--pipeline.model.sets is {' '.join(names) or 'empty'}; expected '{DYNAMIC} {STATIC}', '{DYNAMIC}' or "
+                f"'{STATIC}'."
+            )
+        return names
 
     # --- starting -----------------------------------------------------------------------------------------------
 
@@ -185,19 +216,35 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
     def _before_step(self, step: int, rates: Mapping[str, float]) -> None:
         self.step = step
         self.schedule.apply(step, self._host_optimizers, rates)
+        self.enter(self.progress())
+
+    def progress(self) -> Progress:
+        """Where the training is, as a checkpoint keeps it."""
+        stage, step_in_stage = self.schedule.at(self.step)
+        rendered = self.step - sum(s.steps for s in self.schedule.stages if not s.renders)
+        degree = min(max(rendered, 0) // max(self.config.harmonics_every, 1), self.config.sh_degree)
+        return Progress(stage.name, step_in_stage, step_in_stage >= stage.moves_from, degree)
 
     def _after_step(self, step: int) -> None:
         stage, step_in_stage = self.schedule.at(step)
         info, self._info = getattr(self, "_info", None), None
-        if info is None or not stage.density_control:
-            return
-        grad = info["means2d"].grad
+        if info is not None and stage.density_control:
+            self._control_density(info, step_in_stage)
+        if self.scene.dynamic is not None:
+            self.scene.motion.upkeep(self.scene.dynamic, self._host_optimizers, stage.name, step_in_stage)
+
+    def _control_density(self, info: Mapping[str, Any], step_in_stage: int) -> None:
+        means2d = info["means2d"]
+        drawn = (info["radii"] > 0) & (info["opacities"] > 0)  # a Gaussian that does not live now is not drawn
         for name, rows in self.scene.rows().items():
             control, gaussians = self.density.get(name), self.scene.set_named(name)
             if control is None or gaussians is None:
                 continue
-            control.observe(grad[:, rows], info["radii"][:, rows], info["width"], info["height"])
-            control.step(gaussians, self._host_optimizers, step_in_stage)
+            grad = means2d.absgrad if control.config.absolute_gradients else means2d.grad
+            radii = info["radii"][:, rows] * drawn[:, rows]
+            control.observe(grad[:, rows], radii, info["width"], info["height"])
+            adapt = self.scene.motion.split_children if name == DYNAMIC else None
+            control.step(gaussians, self._host_optimizers, step_in_stage, adapt)
 
     def get_training_outputs(self, cameras: Cameras | None, batch: dict[str, Any]) -> dict[str, Any]:
         """What the losses need in one training step: renders of the batch, or the pre-fit's nothing."""
@@ -249,7 +296,7 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         terms = {
             name: self.config.losses[name].weight * look_up(name).function(context) for name in self._active_losses()
         }
-        if dynamic is not None:
+        if dynamic is not None and self.scene.moves:
             terms.update(self.scene.motion.regularisers(dynamic.activated()))
         terms.update(self.scene.exposure.regularisers(views.index))
         return terms
@@ -270,7 +317,8 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
     # --- rendering ----------------------------------------------------------------------------------------------
 
     def _options(self) -> RenderOptions:
-        return RenderOptions(self.config.rasterize_mode, self.config.backend)
+        absolute = self.training and any(control.config.absolute_gradients for control in self.density.values())
+        return RenderOptions(self.config.rasterize_mode, self.config.backend, absolute)
 
     def _views(self, cameras: Cameras, index: Tensor | None = None) -> Views:
         return views_of(cameras, self.clock, self.device, index)

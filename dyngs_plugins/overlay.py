@@ -32,17 +32,10 @@ def draw_tracks(
         return rgb
     chosen = opaque[:: max(1, opaque.numel() // points)][:points]
     activated = dynamic.activated()
-    subset = activated.replace(
-        means=activated.means[chosen],
-        quats=activated.quats[chosen],
-        scales=activated.scales[chosen],
-        opacities=activated.opacities[chosen],
-        colors=activated.colors[chosen],
-        columns={name: column[chosen] for name, column in activated.columns.items()},
-    )
+    subset = activated.select(chosen)
     step = 1.0 / max(num_frames - 1, 1)
     times = (views.time[0] - step * torch.arange(TRAIL_FRAMES - 1, -1, -1, device=views.time.device)).clamp(0, 1)
-    world = scene.motion.positions(subset, times)  # [trail, n, 3]
+    world = scene.positions(subset, times)  # [trail, n, 3]
     camera_T_world, K = views.camera_T_world[0], views.K[0]
     camera = world @ camera_T_world[:3, :3].T + camera_T_world[:3, 3]
     pixels = (project(camera, K) - 0.5).cpu().numpy()

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dyngs_plugins.density import DensityControl
+from dyngs_plugins.scene import Scene
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is: what a render depends on beside parameters."""
+
+    stage: str
+    step: int
+    """Of the stage."""
+    moves: bool
+    """Whether the motion field is in use."""
+    degree: int
+    """The degree of spherical harmonics in use."""
 
 
 class ResumedScene:
-    """State of the density control, and the scene frame that the Gaussians were trained in."""
+    """State of the density control, the training's progress, and the scene frame that the Gaussians were trained in."""
 
     density: dict[str, DensityControl]
+    scene: Scene
     scene_frame: Tensor | None
+
+    def enter(self, progress: Progress) -> None:
+        """Tell the scene how far the training is."""
+        self._progress = progress
+        self.scene.moves, self.scene.active_degree = progress.moves, progress.degree
+        self.scene.motion.begin_step(progress.stage, progress.step)
 
     def get_extra_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {name: control.state() for name, control in self.density.items()}
+        progress = getattr(self, "_progress", None)
+        if progress is not None:
+            state["progress"] = asdict(progress)
         return state if self.scene_frame is None else {**state, "scene_frame": self.scene_frame}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         trained_in = state.get("scene_frame")
         if trained_in is not None and self.scene_frame is not None:
             _require_same_frame(trained_in, self.scene_frame)
+        if "progress" in state:
+            self.enter(Progress(**state["progress"]))
         for name, control in self.density.items():
             if name in state:
                 control.load_state(state[name])

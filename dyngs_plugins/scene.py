@@ -8,6 +8,7 @@ field, the others stand still and never pay for motion.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from dyngs_plugins.exposure.base import ExposureModel, Mode
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField
+from dyngs_plugins.motion.rotations import shepperd
 from dyngs_plugins.raster import rasterize
+from dyngs_plugins.raster.harmonics import MAX_DEGREE, sh_colors
 from dyngs_plugins.raster.inputs import RasterizeMode
 from dyngs_plugins.types import Gaussians, Instants, Render, concatenate
 
@@ -54,10 +57,17 @@ class RenderOptions:
 
     rasterize_mode: RasterizeMode = "classic"
     backend: str | None = None
+    absgrad: bool = False
+    """Have the backward pass fill ``info["means2d"].absgrad``, the sum of absolute image-plane gradients."""
 
 
 class Scene(nn.Module):
     """Named sets of Gaussians with a motion field and an exposure model."""
+
+    moves: bool = True
+    """Whether the motion field is in use; in a stage that warms up the canonical pose is shown at every time."""
+    active_degree: int = MAX_DEGREE
+    """Up to which degree spherical harmonics are in use (the sets may have fewer)."""
 
     def __init__(self, sets: list[GaussianSet], motion: MotionField, exposure: ExposureModel):
         super().__init__()
@@ -95,16 +105,27 @@ class Scene(nn.Module):
         parts = []
         for s in self.gaussian_sets():
             gaussians = s.activated()
-            parts.append(self.motion.at(gaussians, times) if times is not None and s.name == DYNAMIC else gaussians)
+            moves = self.moves and times is not None and s.name == DYNAMIC
+            parts.append(self.motion.at(gaussians, times) if moves and times is not None else gaussians)
         return parts
 
+    def positions(self, gaussians: Gaussians, times: Float[Tensor, "j"]) -> Float[Tensor, "j n 3"]:
+        """Where Gaussians of the dynamic set are at some times."""
+        if not self.moves:
+            return gaussians.means.expand(len(times), -1, -1)
+        return self.motion.positions(gaussians, times)
+
     def at(self, time: float | None) -> Gaussians:
-        """The whole scene at one time (None: canonical), without an instant axis: what exporters want."""
+        """The whole scene at one time (None: canonical), without an instant axis: what exporters want.
+
+        Quats and scales say what is rendered, also where a field renders covariances.
+        """
         times = None if time is None else torch.tensor([time], device=self._device())
-        parts = [
-            g.replace(means=g.means[0], quats=g.quats[0]) if g.means.ndim == 3 else g for g in self.parts_at(times)
-        ]
-        return concatenate(parts, 1)
+        whole = concatenate([g.instant(0) for g in self.parts_at(times)], 1)
+        if whole.covars is not None:
+            quats, scales = principal_axes(whole.covars)
+            whole = whole.replace(quats=quats, scales=scales)
+        return whole
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups: dict[str, list[nn.Parameter]] = {}
@@ -157,7 +178,9 @@ class Scene(nn.Module):
             views.height,
             backgrounds=backgrounds,
             render_mode="RGB+D" if "depth" in needs else "RGB",
+            covars=gaussians.covars,
             rasterize_mode=options.rasterize_mode,
+            absgrad=options.absgrad,
             backend=options.backend,
         )
         pieces = image.split([*widths.values(), *([1] if "depth" in needs else [])], dim=-1)
@@ -175,7 +198,7 @@ class Scene(nn.Module):
         instants: Instants,
     ) -> tuple[Tensor, dict[str, int]]:
         """The channels of every Gaussian, side by side, and the width of each by name."""
-        channels: dict[str, Tensor] = {"rgb": gaussians.colors}
+        channels: dict[str, Tensor] = {"rgb": self._colors(gaussians, instants)}
         if "dynamic" in needs:
             channels["dynamic"] = self._dynamic_flags(parts)
         if "targets" in needs and targets is not None and targets.time.shape[1] > 0:
@@ -187,6 +210,15 @@ class Scene(nn.Module):
             expanded = [c if c.ndim == 3 else c.expand(count, *c.shape) for c in channels.values()]
             return torch.cat(expanded, dim=-1), widths
         return torch.cat(list(channels.values()), dim=-1), widths
+
+    def _colors(self, gaussians: Gaussians, instants: Instants) -> Float[Tensor, "*j n 3"]:
+        """Each Gaussian's colour as each instant's camera sees it."""
+        harmonics = gaussians.harmonics
+        if harmonics is None:
+            return gaussians.colors
+        degree = min(self.active_degree, math.isqrt(harmonics.shape[-2]) - 1)
+        centre = torch.linalg.inv(instants.camera_T_world)[:, :3, 3]
+        return sh_colors(degree, gaussians.means - centre[:, None], harmonics)
 
     def _dynamic_flags(self, parts: list[Gaussians]) -> Float[Tensor, "n 1"]:
         flags = [
@@ -202,7 +234,7 @@ class Scene(nn.Module):
         parts = []
         for s in self.gaussian_sets():
             if s.name == DYNAMIC:
-                means = self.motion.positions(s.activated(), targets.time.reshape(-1)).reshape(b, m, -1, 3)
+                means = self.positions(s.activated(), targets.time.reshape(-1)).reshape(b, m, -1, 3)
                 seen = means @ rotation.transpose(-1, -2) + translation[:, :, None]
                 parts.append(seen.permute(0, 2, 1, 3).reshape(b, -1, 3 * m))
             else:  # what stands still: one matrix product for all cameras
@@ -215,14 +247,14 @@ class Scene(nn.Module):
 
 
 def _crop(gaussians: Gaussians, features: Tensor, kept: Tensor) -> tuple[Gaussians, Tensor]:
-    def rows(tensor: Tensor, trailing: int) -> Tensor:
-        return tensor.index_select(-1 - (trailing - 1), kept.nonzero().flatten())
+    rows = kept.nonzero().flatten()
+    return gaussians.select(rows), features.index_select(-2, rows)
 
-    cropped = Gaussians(
-        means=rows(gaussians.means, 2),
-        quats=rows(gaussians.quats, 2),
-        scales=rows(gaussians.scales, 2),
-        opacities=rows(gaussians.opacities, 1),
-        colors=rows(gaussians.colors, 2),
-    )
-    return cropped, rows(features, 2)
+
+def principal_axes(covars: Float[Tensor, "n 3 3"]) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 3"]]:
+    """Quaternions (wxyz) and standard deviations along the principal axes of covariances."""
+    variances, axes = torch.linalg.eigh(covars)
+    # Axes may form a left-handed frame; an axis turned round spans the same Gaussian.
+    axes = axes * torch.where(torch.det(axes) < 0, -1.0, 1.0)[:, None, None]
+    columns = tuple(tuple(axes[:, row, column] for row in range(3)) for column in range(3))
+    return torch.stack(shepperd(columns), dim=-1), variances.clamp_min(1e-14).sqrt()

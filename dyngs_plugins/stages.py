@@ -45,6 +45,8 @@ class Stage:
     density_control: bool = True
     resets_moments: bool = False
     """Forget the optimizers' moments at entry (they belong to another objective)."""
+    moves_from: int = 0
+    """The step (of the stage) at which the motion field comes into use; before, the canonical pose is rendered."""
 
 
 class Schedule:

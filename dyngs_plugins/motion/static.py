@@ -16,6 +16,8 @@ class StaticMotion(MotionField):
         num_frames: frames of the clip (unused: nothing depends on it).
     """
 
+    starts_from = "tracks if any"
+
     def __init__(self, config: MotionFieldConfig, num_frames: int):
         super().__init__()
 

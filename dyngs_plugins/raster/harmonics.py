@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 MAX_DEGREE = 3
+SH_C0 = sqrt(1 / (4 * pi))
+"""The constant basis function."""
 
 
 def sh_basis(degree: int, directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch k"]:
@@ -25,7 +27,7 @@ def sh_basis(degree: int, directions: Float[Tensor, "*batch 3"]) -> Float[Tensor
     if not 0 <= degree <= MAX_DEGREE:
         raise ValueError(f"sh_degree is {degree}: expected 0 to {MAX_DEGREE}")
     x, y, z = F.normalize(directions, dim=-1).unbind(-1)
-    basis = [torch.full_like(x, sqrt(1 / (4 * pi)))]
+    basis = [torch.full_like(x, SH_C0)]
     if degree >= 1:
         c = sqrt(3 / (4 * pi))
         basis += [-c * y, c * z, -c * x]

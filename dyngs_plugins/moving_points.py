@@ -1,0 +1,125 @@
+"""Points that moving Gaussians start from where a field needs no tracks: from depth, a point cloud, or at random."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from math import ceil, nan
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dyngs_plugins.priors.lifting import unproject_map
+from dyngs_plugins.priors.seed import cloud_points, random_points
+from dyngs_plugins.priors.views import ClipViews
+
+PointsFrom = Literal["auto", "depth", "points", "random"]
+
+
+@dataclass(frozen=True)
+class TimedPoints:
+    """Points and when each was seen where it lies."""
+
+    points: Float[Tensor, "n 3"]
+    colors: Float[Tensor, "n 3"]
+    times: Float[Tensor, "n"]
+    """In [0, 1]; NaN where nothing says."""
+
+
+def moving_points(
+    views: ClipViews, num: int, kind: PointsFrom, all_times: bool, whole_scene: bool, generator: torch.Generator
+) -> TimedPoints:
+    """About ``num`` points to start moving Gaussians from.
+
+    Args:
+        kind: ``depth``: unprojected depth. ``points``: the layout's point cloud. ``random``: anywhere in what the cameras
+            see in common. ``auto``: the first of these that the clip has.
+        all_times: take moving things at every time step (a canonical pose wants them at one, the middle).
+        whole_scene: the points are of everything, not only of what moves (there is no set for the rest).
+
+    Raises:
+        ValueError: the clip lacks what the points are to come from.
+    """
+    has_depth, has_cloud = views.priors.depth_files is not None, views.points is not None and len(views.points) > 0
+    if not whole_scene:
+        if not has_depth or views.priors.mask_files is None:
+            raise ValueError(
+                "Moving Gaussians beside static ones start from depth and masks, and the clip lacks "
+                f"{'masks' if has_depth else 'depth'}. Make them with `dyngs process CLIP --out CLIP_WITH_PRIORS`, or let "
+                "one set hold the whole scene: --pipeline.model.sets dynamic."
+            )
+        return _from_depth(views, num, all_times, False, generator)
+    if kind == "depth" or (kind == "auto" and has_depth):
+        return _from_depth(views, num, all_times, True, generator)
+    if kind == "points" and not has_cloud:
+        raise ValueError(
+            "The Gaussians were to start from the layout's point cloud, but this clip has none. Leave "
+            "--pipeline.model.initialise.dynamic-points at 'auto', or add a COLMAP model or a point file to the clip."
+        )
+    if has_cloud and kind != "random":
+        points, colors = cloud_points(views, num, generator)
+    else:
+        if kind == "auto":
+            warnings.warn(
+                f"The clip has neither depth nor a point cloud: the Gaussians start from {num} RANDOM points in what the "
+                "cameras see in common.",
+                stacklevel=2,
+            )
+        points, colors = random_points(views, num, generator)
+    return TimedPoints(points, colors, torch.full((len(points),), nan))
+
+
+def _from_depth(
+    views: ClipViews, num: int, all_times: bool, whole_scene: bool, generator: torch.Generator
+) -> TimedPoints:
+    """Random pixels of known depth: an equal share of every view's that count."""
+    if views.priors.depth_files is None:
+        raise ValueError(
+            "The Gaussians were to start from depth, but the clip has none. Make it with `dyngs process`, or leave "
+            "--pipeline.model.initialise.dynamic-points at 'auto'."
+        )
+    middle = _middle_step(views)
+    chosen = [
+        _pixels(views, i, all_times or int(views.frame_index[i]) == middle, whole_scene) for i in range(len(views))
+    ]
+    total = sum(int(pixels.sum()) for pixels in chosen)
+    if total == 0:
+        raise ValueError(
+            f"No pixel to start from: in {len(views)} views none that counts has a known depth. Check the masks (white = "
+            "moving) and the depth."
+        )
+    share = min(1.0, num / total)
+    parts = []
+    for i, pixels in enumerate(chosen):
+        places = pixels.flatten().nonzero().flatten()
+        places = places[torch.randperm(len(places), generator=generator)[: ceil(share * len(places))]]
+        if len(places) > 0:
+            world = unproject_map(views, i).reshape(-1, 3)[places]
+            time = views.times[i].expand(len(places))
+            parts.append((world, views.image(i).reshape(-1, 3)[places], time))
+    points, colors, times = (torch.cat(values) for values in zip(*parts, strict=True))
+    keep = torch.randperm(len(points), generator=generator)[:num]
+    return TimedPoints(points[keep], colors[keep], times[keep].clone())
+
+
+def _middle_step(views: ClipViews) -> int:
+    """The time step with views that is nearest to the middle of the clip."""
+    steps = views.frame_index.unique()
+    return int(steps[(steps - (views.num_frames - 1) / 2).abs().argmin()])
+
+
+def _pixels(views: ClipViews, index: int, takes_moving: bool, whole_scene: bool) -> Bool[Tensor, "h w"]:
+    known, priors = views.depth(index) > 0, views.priors
+    if priors.valid_files is not None:
+        known = known & views.valid(index)
+    if priors.mask_files is None:
+        return known  # nothing says what moves
+    moving, still = views.dynamic(index) == 1, views.dynamic(index) == -1
+    counts = torch.zeros_like(known)
+    if takes_moving:
+        counts |= moving
+    if whole_scene:
+        counts |= still
+    return known & counts
