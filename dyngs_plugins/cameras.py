@@ -25,6 +25,21 @@ def camera_T_world_from_opengl(world_T_camera: Float[Tensor, "b 3 4"]) -> Float[
     return torch.cat([torch.cat([inverse, -inverse @ centre], dim=2), bottom], dim=1)
 
 
+def intrinsics_as_axes(
+    camera_T_world: Float[Tensor, "b 4 4"], K: Float[Tensor, "b 3 3"]
+) -> tuple[Float[Tensor, "b 4 4"], Float[Tensor, "b 3 3"]]:
+    """The same cameras with intrinsics that need no gradient: what the rasterizer takes.
+
+    It has gradients for cameras but none for intrinsics. ``K`` is a constant times a change of the camera's axes,
+    ``K0 (K0^-1 K)``; the change is the identity in value and carries the gradient.
+    """
+    if not K.requires_grad:
+        return camera_T_world, K
+    constant = K.detach()
+    change = torch.linalg.inv(constant) @ K
+    return torch.cat([change @ camera_T_world[:, :3], camera_T_world[:, 3:]], dim=1), constant
+
+
 @dataclass(frozen=True)
 class TimedPath:
     """Camera poses of one physical camera in the order of their times."""

@@ -48,6 +48,7 @@ class TrackBatch:
     query_xy: Int[Tensor, "p 2"]
     target_frames: Int[Tensor, "n"]
     target_times: Float[Tensor, "n"]
+    target_views: Int[Tensor, "n"]
     target_camera_T_world: Float[Tensor, "n 4 4"]
     target_K: Float[Tensor, "n 3 3"]
     xy: Float[Tensor, "n p 2"]
@@ -229,6 +230,7 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
             query_xy=store.query_points(view).round().long(),
             target_frames=frames,
             target_times=views.times[targets],
+            target_views=targets,
             target_camera_T_world=views.camera_T_world[targets],
             target_K=views.K[targets],
             xy=torch.stack([o.xy for o in observed]),

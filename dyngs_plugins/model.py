@@ -20,11 +20,14 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from dyngs_plugins import observed, overlay, prefit
+from dyngs_plugins.camera_refinement import CameraRefinementConfig
 from dyngs_plugins.cameras import PathClock
+from dyngs_plugins.color_head import ColorHeadConfig
 from dyngs_plugins.density import DensityControl, DensityControlConfig
 from dyngs_plugins.evaluation import image_metrics
 from dyngs_plugins.exported import ExportedScene
-from dyngs_plugins.exposure.base import ExposureConfig, InstantExposureConfig
+from dyngs_plugins.exposure.base import ExposureConfig
+from dyngs_plugins.exposure.choice import ExposureChoice
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.host_cameras import timed_paths, views_of
 from dyngs_plugins.initialise import InitialiseConfig, start_scene
@@ -48,8 +51,12 @@ class DynamicModelConfig(ModelConfig):
     _target: type = field(default_factory=lambda: DynamicModel)
     motion: MotionFieldConfig = field(default_factory=StaticMotionConfig)
     """How the dynamic Gaussians move."""
-    exposure: ExposureConfig = field(default_factory=InstantExposureConfig)
+    exposure: ExposureConfig = field(default_factory=ExposureChoice)
     """What one image exposes."""
+    color_head: ColorHeadConfig = field(default_factory=ColorHeadConfig)
+    """What decodes rasterized features into colours."""
+    cameras: CameraRefinementConfig = field(default_factory=CameraRefinementConfig)
+    """What training may change about the cameras."""
     sets: tuple[str, ...] = (DYNAMIC, STATIC)
     """The sets of Gaussians: what moves, and what stands still and never pays for motion; or only one of them."""
     losses: dict[str, LossTerm] = field(default_factory=lambda: {"rgb": LossTerm()})
@@ -69,6 +76,10 @@ class DynamicModelConfig(ModelConfig):
     """Steps of rendering with nothing moving, as a stage of its own before the training with motion."""
     still_steps: int = 0
     """Steps at the start of the training proper in which nothing moves yet (its schedules run meanwhile)."""
+    sharp_steps: int = 0
+    """Steps at the start of the training proper in which images are taken for sharp ones (no exposure model yet)."""
+    group_starts: dict[str, int] = field(default_factory=dict)
+    """Steps of the training proper after which a parameter group begins to train, where that is not at once."""
     train_steps: int = 0
     """Steps of rendering; 0: max(5000, 500 epochs of the clip)."""
     scale_decay: Decay = Decay(factor=0.1, steps=5000)
@@ -118,6 +129,8 @@ class DynamicModelConfig(ModelConfig):
                 decays=decays,
                 resets_moments=True,
                 moves_from=self.still_steps,
+                exposes_from=self.sharp_steps,
+                starts=self.group_starts,
             ),
         )
 
@@ -132,14 +145,14 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         self.num_frames = int(metadata.get("num_frames", self.num_train_data))
         prepare_backend()
         motion = self.config.motion.setup(num_frames=self.num_frames)
+        color_head = self.config.color_head.setup()
+        isotropic, sh_degree = self.config.isotropic, self.config.sh_degree
         sets = [
-            GaussianSet(
-                name, motion.columns() if name == DYNAMIC else None, self.config.isotropic, self.config.sh_degree
-            )
+            GaussianSet(name, motion.columns() if name == DYNAMIC else None, isotropic, sh_degree, color_head)
             for name in self._set_names()
         ]
         exposure = self.config.exposure.setup(num_views=self.num_train_data, num_frames=self.num_frames)
-        self.scene = Scene(sets, motion, exposure)
+        self.scene = Scene(sets, motion, exposure, self.config.cameras.setup(num_views=self.num_train_data))
         for name in self.config.losses:
             look_up(name)
         self.density = {
@@ -185,7 +198,9 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         for name, extent in extents.items():
             if name in self.density:
                 self.density[name].extent = extent
+        self.scene.exposure.start_from(views)
         self.scene.to(self.device)
+        self.scene.motion.know_cameras(views.camera_T_world, views.K, views.times)
         if tracks is not None and self.scene.motion.prefits and self.config.prefit_steps > 0:
             self._prefit_target = prefit.PrefitTarget.from_tracks(tracks, views, self.device)
 
@@ -250,14 +265,17 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         """What the losses need in one training step: renders of the batch, or the pre-fit's nothing."""
         if not self.stage.renders or cameras is None:
             return {}
-        views = self._views(cameras, batch["view_index"])
+        views = self.scene.refined(self._views(cameras, batch["view_index"]))
+        stage, step_in_stage = self.schedule.at(self.step)
+        self.scene.exposure.observe(self.scene, views, self.step)
         needs = self.needs
         targets = self._targets(batch) if "targets" in needs else None
         if targets is None:
             needs.discard("targets")
         background = self.train_background.to(self.device)
+        mode = "train" if step_in_stage >= stage.exposes_from else "mid"
         render = self.scene.render(
-            views, mode="train", needs=needs, targets=targets, background=background, options=self._options()
+            views, mode=mode, needs=needs, targets=targets, background=background, options=self._options()
         )
         if render.info["means2d"].requires_grad:
             render.info["means2d"].retain_grad()
@@ -299,6 +317,8 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         if dynamic is not None and self.scene.moves:
             terms.update(self.scene.motion.regularisers(dynamic.activated()))
         terms.update(self.scene.exposure.regularisers(views.index))
+        if self.scene.cameras is not None and views.index is not None:
+            terms.update(self.scene.cameras.regularisers(views.index))
         return terms
 
     @property
@@ -328,10 +348,13 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         if not tracks or self.scene.dynamic is None:
             return None
         count = min(t.target_times.shape[0] for t in tracks)
-        return TargetCameras(
-            camera_T_world=torch.stack([t.target_camera_T_world[:count] for t in tracks]),
-            time=torch.stack([t.target_times[:count] for t in tracks]),
-        )
+        camera_T_world = torch.stack([t.target_camera_T_world[:count] for t in tracks])
+        if self.scene.cameras is not None:
+            index = torch.stack([t.target_views[:count] for t in tracks])
+            camera_T_world = self.scene.cameras.poses(camera_T_world.flatten(0, 1), index.flatten()).view_as(
+                camera_T_world
+            )
+        return TargetCameras(camera_T_world, time=torch.stack([t.target_times[:count] for t in tracks]))
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """The images of one camera: ``rgb, depth, accumulation, dynamic, tracks, background``, all ``[h, w, 1|3]``."""

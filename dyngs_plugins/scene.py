@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dyngs_plugins.camera_refinement import CameraRefinement
+from dyngs_plugins.cameras import intrinsics_as_axes
 from dyngs_plugins.exposure.base import ExposureModel, Mode
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField
@@ -69,11 +71,18 @@ class Scene(nn.Module):
     active_degree: int = MAX_DEGREE
     """Up to which degree spherical harmonics are in use (the sets may have fewer)."""
 
-    def __init__(self, sets: list[GaussianSet], motion: MotionField, exposure: ExposureModel):
+    def __init__(
+        self,
+        sets: list[GaussianSet],
+        motion: MotionField,
+        exposure: ExposureModel,
+        cameras: CameraRefinement | None = None,
+    ):
         super().__init__()
         self.sets = nn.ModuleDict({s.name: s for s in sets})
         self.motion = motion
         self.exposure = exposure
+        self.cameras = cameras
 
     def set_named(self, name: str) -> GaussianSet | None:
         """The set of that name, or None when the scene has none."""
@@ -134,7 +143,16 @@ class Scene(nn.Module):
         if self.dynamic is not None:
             groups.update(self.motion.param_groups())
         groups.update(self.exposure.param_groups())
+        if self.cameras is not None:
+            groups.update(self.cameras.param_groups())
         return groups
+
+    def refined(self, views: Views) -> Views:
+        """Training views with their cameras as training has refined them; other views as they are."""
+        if self.cameras is None or views.index is None:
+            return views
+        camera_T_world = self.cameras.poses(views.camera_T_world, views.index)
+        return replace(views, camera_T_world=camera_T_world, K=self.cameras.intrinsics(views.K))
 
     def render(
         self,
@@ -164,16 +182,17 @@ class Scene(nn.Module):
         if keep is not None:
             gaussians, features = _crop(gaussians, features, keep(gaussians))
         backgrounds = features.new_zeros(len(instants.time), features.shape[-1])
-        if background is not None:
-            backgrounds[:, :3] = background
+        behind = self.color_head.behind(features.new_zeros(3) if background is None else background)
+        backgrounds[:, : len(behind)] = behind
+        camera_T_world, K = intrinsics_as_axes(instants.camera_T_world, instants.K)
         image, alpha, info = rasterize(
             gaussians.means,
             gaussians.quats,
             gaussians.scales,
             gaussians.opacities,
             features,
-            instants.camera_T_world,
-            instants.K,
+            camera_T_world,
+            K,
             views.width,
             views.height,
             backgrounds=backgrounds,
@@ -185,6 +204,7 @@ class Scene(nn.Module):
         )
         pieces = image.split([*widths.values(), *([1] if "depth" in needs else [])], dim=-1)
         channels = dict(zip(widths, pieces, strict=False))
+        channels["rgb"] = self.color_head.decode(channels["rgb"], instants)
         # Expected depth, as RGB+ED gives it, without joining all channels again.
         depth = pieces[-1] / alpha.clamp(min=1e-10) if "depth" in needs else None
         return self.exposure.compose(Render(channels, alpha, depth, info), instants, len(views))
@@ -198,7 +218,7 @@ class Scene(nn.Module):
         instants: Instants,
     ) -> tuple[Tensor, dict[str, int]]:
         """The channels of every Gaussian, side by side, and the width of each by name."""
-        channels: dict[str, Tensor] = {"rgb": self._colors(gaussians, instants)}
+        channels: dict[str, Tensor] = {"rgb": self._color_features(gaussians, parts, instants)}
         if "dynamic" in needs:
             channels["dynamic"] = self._dynamic_flags(parts)
         if "targets" in needs and targets is not None and targets.time.shape[1] > 0:
@@ -210,6 +230,19 @@ class Scene(nn.Module):
             expanded = [c if c.ndim == 3 else c.expand(count, *c.shape) for c in channels.values()]
             return torch.cat(expanded, dim=-1), widths
         return torch.cat(list(channels.values()), dim=-1), widths
+
+    def _color_features(
+        self, gaussians: Gaussians, parts: list[Gaussians], instants: Instants
+    ) -> Float[Tensor, "*j n c"]:
+        """What is splatted for the colours, set by set: the colour head may treat what moves differently."""
+        colors = self._colors(gaussians, instants)
+        features = []
+        for (name, rows), part in zip(self.rows().items(), parts, strict=True):
+            moves = self.moves and name == DYNAMIC
+            features.append(self.color_head.features(part, colors[..., rows, :], instants.time, moves))
+        if any(f.ndim == 3 for f in features):
+            features = [f if f.ndim == 3 else f.expand(len(instants.time), *f.shape) for f in features]
+        return features[0] if len(features) == 1 else torch.cat(features, dim=-2)
 
     def _colors(self, gaussians: Gaussians, instants: Instants) -> Float[Tensor, "*j n 3"]:
         """Each Gaussian's colour as each instant's camera sees it."""

@@ -47,6 +47,10 @@ class Stage:
     """Forget the optimizers' moments at entry (they belong to another objective)."""
     moves_from: int = 0
     """The step (of the stage) at which the motion field comes into use; before, the canonical pose is rendered."""
+    exposes_from: int = 0
+    """The step (of the stage) from which whole exposures are rendered; before, their sharp middles."""
+    starts: Mapping[str, int] = field(default_factory=dict)
+    """The step (of the stage) from which a parameter group trains, where that is not the first."""
 
 
 class Schedule:
@@ -77,7 +81,7 @@ class Schedule:
         for name, optimizer in optimizers.items():
             decay = stage.decays.get(name, stage.decays.get("*"))
             rate = stage.learning_rates.get(name, base_rates[name]) * (decay.at(step_in_stage) if decay else 1.0)
-            trains = stage.groups is None or name in stage.groups
+            trains = (stage.groups is None or name in stage.groups) and step_in_stage >= stage.starts.get(name, 0)
             if step_in_stage == 0 and stage.resets_moments:
                 optimizer.state.clear()
             for group in optimizer.param_groups:

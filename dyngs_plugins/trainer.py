@@ -53,3 +53,13 @@ class DynamicTrainerConfig(TrainerConfig):
     steps_per_eval_all_images: int = 0
     viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(num_rays_per_chunk=1 << 15))
     vis: str = "viewer"  # type: ignore[assignment]
+
+    def setup(self, **kwargs: Any) -> Any:
+        """The trainer, with an optimizer for every parameter group that the exposure and the cameras may have.
+
+        So any exposure goes with any method; what the method's own optimizers name stays as it is.
+        """
+        model = self.pipeline.model
+        for group, rate in (model.exposure.rates() | model.cameras.rates()).items():
+            self.optimizers.setdefault(group, adam(rate))
+        return super().setup(**kwargs)

@@ -116,7 +116,6 @@ class Instants:
     """
 
     camera_T_world: Float[Tensor, "j 4 4"]
-    """Rigid, or with sheared axes where a point of a lens shifts the principal point."""
     K: Float[Tensor, "j 3 3"]
     """Pixels; pixel centres at +0.5."""
     time: Float[Tensor, "j"]

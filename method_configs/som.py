@@ -80,7 +80,6 @@ def optimizers() -> dict:
         "static_colors": 1e-2,
         "motion_bases_rots": 1.6e-4,
         "motion_bases_transls": 1.6e-4,
-        "exposure_knots": 1e-3,  # of a camera path, where the exposure has one (BAD-Gaussians' rate)
     }
     return {group: adam(rate) for group, rate in rates.items()}
 

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dyngs_plugins.exposure import se3
 from dyngs_plugins.exposure.base import Mode
 from dyngs_plugins.exposure.thin_lens import Lens, LensConfig
 from dyngs_plugins.types import Gaussians, Instants
@@ -58,8 +57,12 @@ def widened(gaussians: Gaussians, instants: Instants, lens: Float[Tensor, "j 2"]
     aperture, inverse_focus = lens[:, :1], lens[:, 1:]
     extra = 0.25 * (aperture * (1 - z * inverse_focus)).square()  # a variance, in squared scene units
     sharp, wide = _determinants(gaussians, points, z, instants, extra)
+    opacities = gaussians.opacities * (sharp / wide).sqrt()
+    if gaussians.covars is not None:
+        identity = torch.eye(3, device=extra.device)
+        return gaussians.replace(covars=gaussians.covars + extra[..., None, None] * identity, opacities=opacities)
     scales = (gaussians.scales.square() + extra[..., None]).sqrt()
-    return gaussians.replace(scales=scales, opacities=gaussians.opacities * (sharp / wide).sqrt())
+    return gaussians.replace(scales=scales, opacities=opacities)
 
 
 def _determinants(
@@ -74,12 +77,13 @@ def _determinants(
         (K[:, :1, 0] / z)[..., None] * (right - slopes[..., :1] * forward),
         (K[:, 1:2, 1] / z)[..., None] * (down - slopes[..., 1:] * forward),
     )
-    axes = se3.matrix(torch.nn.functional.normalize(gaussians.quats, dim=-1))  # columns are the Gaussian's axes
-    along = [(row[..., None, :] @ axes)[..., 0, :] * gaussians.scales for row in rows]
+    covariance = gaussians.covariances()
+    seen = [(covariance @ row[..., None])[..., 0] for row in rows]
 
     def determinant(variance: Tensor | float) -> Tensor:
-        a, c = ((y * y).sum(-1) + variance * (r * r).sum(-1) + PIXEL_VARIANCE for y, r in zip(along, rows, strict=True))
-        b = (along[0] * along[1]).sum(-1) + variance * (rows[0] * rows[1]).sum(-1)
-        return (a * c - b * b).clamp_min(1e-12)
+        def entry(i: int, k: int) -> Tensor:
+            return (rows[i] * seen[k]).sum(-1) + variance * (rows[i] * rows[k]).sum(-1)
+
+        return ((entry(0, 0) + PIXEL_VARIANCE) * (entry(1, 1) + PIXEL_VARIANCE) - entry(0, 1) ** 2).clamp_min(1e-12)
 
     return determinant(0.0), determinant(extra)

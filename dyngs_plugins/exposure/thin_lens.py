@@ -4,14 +4,12 @@ A pinhole at the lens point o sees the scene shifted; moving the principal point
 keeps the plane at that depth in place, so that it alone stays sharp. What is left at depth z is a shift of
 ``f o (1/d - 1/z)`` pixels, which makes a disc of radius ``f a |1/z - 1/d|`` of a point (a: radius of the lens).
 
-The principal point's shift is written as a shear of the camera's axes, ``x + o z / d``, which is the same image: the
-rasterizer has gradients for cameras, but none for intrinsics.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,17 +35,23 @@ def lens_points(count: int) -> Float[Tensor, "m 2"]:
     return points - points.mean(dim=0)
 
 
-def through_the_lens(points: Float[Tensor, "*m 2"], inverse_focus: Float[Tensor, "*m"]) -> Float[Tensor, "*m 4 4"]:
-    """``lens_T_camera``: the camera moved to points of its lens plane, sheared so that the focus plane stays in place."""
-    x, y = points.unbind(-1)
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    rows = [
-        [one, zero, x * inverse_focus, -x],
-        [zero, one, y * inverse_focus, -y],
-        [zero, zero, one, zero],
-        [zero, zero, zero, one],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+def through_the_lens(
+    camera_T_world: Float[Tensor, "*m 4 4"],
+    K: Float[Tensor, "*m 3 3"],
+    points: Float[Tensor, "*m 2"],
+    inverse_focus: Float[Tensor, "*m"],
+) -> tuple[Float[Tensor, "*m 4 4"], Float[Tensor, "*m 3 3"]]:
+    """Cameras moved to points of their lens (scene units) with the principal points that keep the focus in place."""
+    zero = torch.zeros_like(points[..., :1])
+    offset = torch.cat([points, zero, zero], dim=-1)
+    shift = torch.cat([points * inverse_focus[..., None] * torch.stack([K[..., 0, 0], K[..., 1, 1]], -1), zero], dim=-1)
+    moved = camera_T_world - _in_last_column(offset)
+    return moved, K + _in_last_column(shift)
+
+
+def _in_last_column(column: Float[Tensor, "*m d"]) -> Float[Tensor, "*m d d"]:
+    d = column.shape[-1]
+    return torch.cat([column.new_zeros(*column.shape, d - 1), column[..., None]], dim=-1)
 
 
 @dataclass
@@ -162,6 +166,13 @@ class DefocusExposure(Lens):
         aperture, inverse_focus = self.lens_of(view_index[instants.view])
         count = self.config.num_points
         points = aperture[:, None, None] * self.points
-        lens_T_camera = through_the_lens(points, inverse_focus[:, None].expand(-1, count))
-        lens_T_world = lens_T_camera @ instants.camera_T_world[:, None]
-        return per_instant(instants, count, lens_T_world, instants.time[:, None].expand(-1, count))
+        spread = per_instant(
+            instants,
+            count,
+            instants.camera_T_world[:, None].expand(-1, count, 4, 4),
+            instants.time[:, None].expand(-1, count),
+        )
+        cameras, K = through_the_lens(
+            spread.camera_T_world, spread.K, points.reshape(-1, 2), inverse_focus.repeat_interleave(count)
+        )
+        return replace(spread, camera_T_world=cameras, K=K)

@@ -24,26 +24,32 @@ def test_what_lies_in_focus_stays_and_the_rest_shifts_by_the_lens_equation():
     """f (1/focus - 1/z) o pixels; at f = 500, a = 0.05, focus 4: 6.25 px at 2, 3.125 at 8, 6.25 at infinity."""
     for depth, radius in ((4.0, 0.0), (2.0, 6.25), (8.0, 3.125), (1e9, 6.25)):
         point = torch.tensor([0.3 * depth, -0.1 * depth, depth, 1.0])
-        moved = through_the_lens(torch.tensor([APERTURE, 0.0]), torch.tensor(1 / FOCUS)) @ point
-        shift = FOCAL * (moved[:2] / moved[2] - point[:2] / point[2])
+        K = torch.tensor([[FOCAL, 0, 0], [0, FOCAL, 0], [0, 0, 1]])
+        camera, shifted = through_the_lens(IDENTITY, K, torch.tensor([APERTURE, 0.0]), torch.tensor(1 / FOCUS))
+        seen = shifted @ (camera @ point)[:3]
+        shift = seen[:2] / seen[2] - FOCAL * point[:2] / point[2]
         assert float(shift[0]) == pytest.approx(FOCAL * APERTURE * (1 / FOCUS - 1 / depth), abs=1e-3)
         assert float(shift[0].abs()) == pytest.approx(radius, abs=1e-3)
         assert float(shift[1]) == pytest.approx(0.0, abs=1e-4)
         assert circle_of_confusion(FOCAL, APERTURE, depth, FOCUS) == pytest.approx(radius, abs=1e-3)
 
 
-def test_a_shear_is_the_shift_of_the_principal_point():
-    lens = through_the_lens(torch.tensor([0.03, -0.02]), torch.tensor(0.25))
+def test_intrinsics_have_gradients_as_a_change_of_the_cameras_axes():
+    """Against finite differences of the image in focal length and principal point."""
+    scene, weights = make_scene(InstantExposureConfig()), torch.linspace(0, 1, 48)
+
+    def seen(K: torch.Tensor) -> torch.Tensor:
+        views = Views(IDENTITY[None], K[None], torch.zeros(1), 48, 36)
+        return (scene.render(views).channels["rgb"] * weights[:, None]).sum()
+
     K = torch.tensor([[40.0, 0, 24], [0, 40, 18], [0, 0, 1]])
-    shifted = K.clone()
-    shifted[:2, 2] += 40 * torch.tensor([0.03, -0.02]) * 0.25
-    moved = IDENTITY.clone()
-    moved[:2, 3] = -torch.tensor([0.03, -0.02])
-    scene = make_scene(InstantExposureConfig())
-    size = {"time": torch.zeros(1), "width": 48, "height": 36}
-    by_shear = scene.render(Views(lens[None], K[None], **size)).channels["rgb"]
-    by_shift = scene.render(Views(moved[None], shifted[None], **size)).channels["rgb"]
-    torch.testing.assert_close(by_shear, by_shift, atol=1e-4, rtol=1e-3)
+    (found,) = torch.autograd.grad(seen(K.requires_grad_()), K)
+    for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)):
+        step = torch.zeros(3, 3)
+        step[i, j] = 0.05
+        with torch.no_grad():
+            expected = float(seen(K + step) - seen(K - step)) / 0.1
+        assert float(found[i, j]) == pytest.approx(expected, rel=0.05, abs=0.05), (i, j)
 
 
 def test_points_fill_the_disc_evenly():
@@ -147,6 +153,7 @@ def test_a_camera_path_carries_its_lens():
     torch.testing.assert_close(instants.weight, torch.full((24,), 1 / 12))
     assert instants.view.tolist() == [0] * 12 + [1] * 12
     moved = instants.camera_T_world[:12].reshape(3, 4, 4, 4)
+    torch.testing.assert_close(instants.K[:12, 0, 2].reshape(3, 4).mean(1), torch.full((3,), 24.0))
     torch.testing.assert_close(moved[:, :, 0, 3].mean(1), torch.tensor([0.1, 0.0, -0.1]), atol=1e-6, rtol=0)
     assert exposure.blend == "linear"
     assert set(exposure.param_groups()) == {"exposure_knots", "exposure_log_aperture", "exposure_inverse_focus"}
