@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dyngs_plugins.color_head import ColorHead
 from dyngs_plugins.raster.harmonics import SH_C0
 from dyngs_plugins.types import Gaussians
 
@@ -37,6 +38,7 @@ class GaussianSet(nn.Module):
         isotropic: one scale per Gaussian instead of three (the ``scales`` column is then ``[n, 1]``).
         sh_degree: above 0 colours depend on the direction of view: ``colors`` holds the constant spherical harmonic and
             a further column, ``harmonics``, the ``(sh_degree + 1)^2 - 1`` others.
+        color_head: the scene's, if its Gaussians carry features for it.
     """
 
     def __init__(
@@ -45,18 +47,24 @@ class GaussianSet(nn.Module):
         motion_columns: Mapping[str, tuple[int, ...]] | None = None,
         isotropic: bool = False,
         sh_degree: int = 0,
+        color_head: ColorHead | None = None,
     ):
         super().__init__()
         self.name = name
         self.isotropic = isotropic
         self.sh_degree = sh_degree
-        shapes = {**BASE_COLUMNS, **(motion_columns or {})}
+        further = {**(motion_columns or {}), **(color_head.columns() if color_head is not None else {})}
+        self.color_features: Callable[[Tensor], Mapping[str, Tensor]] = (
+            color_head.start if color_head is not None else lambda _: {}
+        )
+        shapes = {**BASE_COLUMNS, **further}
         if sh_degree > 0:
             shapes["harmonics"] = ((sh_degree + 1) ** 2 - 1, 3)
         if isotropic:
             shapes["scales"] = (1,)
         self.raw = nn.ParameterDict({column: nn.Parameter(torch.zeros(0, *shape)) for column, shape in shapes.items()})
-        self.motion_columns = tuple(motion_columns or ())
+        self.motion_columns = tuple(further)
+        """Columns that motion fields and colour heads see: raw, as ``Gaussians.columns``."""
 
     def __len__(self) -> int:
         return self.raw["means"].shape[0]
@@ -77,10 +85,11 @@ class GaussianSet(nn.Module):
 
     def color_columns(self, colors: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
         """The raw columns of colours in [0, 1] that look the same from everywhere."""
+        features = dict(self.color_features(colors))
         if self.sh_degree == 0:
-            return {"colors": logit(colors)}
-        shape = self.raw["harmonics"].shape[1:]
-        return {"colors": (colors - 0.5) / SH_C0, "harmonics": colors.new_zeros(colors.shape[0], *shape)}
+            return {"colors": logit(colors), **features}
+        harmonics = colors.new_zeros(colors.shape[0], *self.raw["harmonics"].shape[1:])
+        return {"colors": (colors - 0.5) / SH_C0, "harmonics": harmonics, **features}
 
     def group(self, column: str) -> str:
         """The name of a column's parameter group, as ``TrainerConfig.optimizers`` spells it."""

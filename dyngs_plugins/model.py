@@ -152,7 +152,8 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
             for name in self._set_names()
         ]
         exposure = self.config.exposure.setup(num_views=self.num_train_data, num_frames=self.num_frames)
-        self.scene = Scene(sets, motion, exposure, self.config.cameras.setup(num_views=self.num_train_data))
+        cameras = self.config.cameras.setup(num_views=self.num_train_data)
+        self.scene = Scene(sets, motion, exposure, cameras, color_head)
         for name in self.config.losses:
             look_up(name)
         self.density = {

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dyngs_plugins.camera_refinement import CameraRefinement
 from dyngs_plugins.cameras import intrinsics_as_axes
+from dyngs_plugins.color_head import ColorHead, ColorHeadConfig, PlainColors
 from dyngs_plugins.exposure.base import ExposureModel, Mode
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField
@@ -77,12 +78,14 @@ class Scene(nn.Module):
         motion: MotionField,
         exposure: ExposureModel,
         cameras: CameraRefinement | None = None,
+        color_head: ColorHead | None = None,
     ):
         super().__init__()
         self.sets = nn.ModuleDict({s.name: s for s in sets})
         self.motion = motion
         self.exposure = exposure
         self.cameras = cameras
+        self.color_head = PlainColors(ColorHeadConfig()) if color_head is None else color_head
 
     def set_named(self, name: str) -> GaussianSet | None:
         """The set of that name, or None when the scene has none."""
@@ -145,6 +148,7 @@ class Scene(nn.Module):
         groups.update(self.exposure.param_groups())
         if self.cameras is not None:
             groups.update(self.cameras.param_groups())
+        groups.update(self.color_head.param_groups())
         return groups
 
     def refined(self, views: Views) -> Views:

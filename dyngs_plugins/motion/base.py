@@ -75,6 +75,21 @@ class MotionField(nn.Module, ABC):
         """
         return {}
 
+    def know_cameras(
+        self, camera_T_world: Float[Tensor, "v 4 4"], K: Float[Tensor, "v 3 3"], times: Float[Tensor, "v"]
+    ) -> None:
+        """Look at the training cameras and their times once, before training starts or goes on.
+
+        For what asks where a motion can be seen, such as the pruning of control points.
+        """
+
+    def motion_coefficients(self, gaussians: Gaussians) -> Float[Tensor, "n d"] | None:
+        """The numbers that describe each Gaussian's motion, all 0 where it stands still; None for fields without such.
+
+        Losses compare those of neighbours, or ask for few that are not 0.
+        """
+        return None
+
     def begin_step(self, stage: str, step: int) -> None:
         """Called before each training step, and once for the step that a checkpoint was saved at.
 
