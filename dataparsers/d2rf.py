@@ -9,7 +9,7 @@
     ROOT/sparse/0/                                COLMAP's model: seed points, and the scale of dpt/; optional
     ROOT/dpt/NAME.npy                             DPT's disparity, without a scale; optional
     ROOT/motion_masks/, background_mask/          one per image; optional
-    ROOT/flow_i1/NAME_{fwd,bwd}.npz               between the left images, at the size that trains; optional
+    ROOT/flow_i1/NAME_{fwd,bwd}.npz               between the left images; optional
 
 Neighbours in time are those of the same camera (the released code takes the other camera's). A leaf module.
 
@@ -31,11 +31,12 @@ from dataparsers.bounded import BoundedDataParser, BoundedDataParserConfig
 from dataparsers.checks import common_image_size, image_size, require_images
 from dataparsers.clip import Clip, Frame, clip_views
 from dataparsers.colmap_model import registered
+from dataparsers.flow_folders import FlowTable, archives
 from dataparsers.image_folders import reduced_images
 from dataparsers.layouts import median_side
 from dataparsers.llff import frame_of_bounds, points_beside
 from dataparsers.protocols import Protocol, pick_protocol
-from dataparsers.shipped_priors import FlowFiles, aligned_disparity, flow_beside, masks_beside
+from dataparsers.shipped_priors import aligned_disparity, masks_beside
 from dyngs_plugins.priors.colmap_files import find_model, read_model
 from dyngs_plugins.priors.files import check_size
 from dyngs_plugins.priors.llff_files import LlffCameras, read_poses_bounds
@@ -76,7 +77,6 @@ class D2rfDataParser(BoundedDataParser):
     """Left and right images alternate; priors are those of the images that train."""
 
     config: D2rfDataParserConfig
-    _flow: tuple[FlowFiles, ...] | None = None
     _background: tuple[Path, ...] | None = None
 
     def read(self) -> Clip:
@@ -104,12 +104,13 @@ class D2rfDataParser(BoundedDataParser):
         places = {image: i for i, image in enumerate(images)} | {path: 2 * i + 1 for i, path in enumerate(tested)}
         frame = self.know_bounds(rows, places, size, kept)
         train = [frames[i] for i in kept]
-        self._flow = flow_beside([bokeh[i].stem for i in range(0, len(bokeh), 2)], root / "flow_i1", size)
         self._background = masks_beside([f.image for f in train], root / "background_mask", size)
         # Where the right camera trains too, its masks are priors of training.
         seen = masks_beside(tested, root / "motion_masks", size) if protocol.name == "left-right" else None
         return Clip(
-            clip_views(train, size, len(bokeh) // 2, self._priors(root, train, rows, kept, size)),
+            clip_views(
+                train, size, len(bokeh) // 2, _with_flow(root, self._priors(root, train, rows, kept, size), train, size)
+            ),
             clip_views(test, size, len(bokeh) // 2, Priors(mask_files=seen, mask_erosion=3)),
             protocol,
             points=points_beside(root, [path.name for path in bokeh], rows, kept),
@@ -131,12 +132,21 @@ class D2rfDataParser(BoundedDataParser):
         return Priors(depths, masks, mask_erosion=3, depth_median=median_side(size), providers=provider)
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
-        """Adds to the training metadata ``flow_files`` (of the left images, in time) and ``background_mask_files``."""
+        """Adds ``background_mask_files`` to the training metadata."""
         outputs = super()._generate_dataparser_outputs(split, **kwargs)
         if split == "train":
-            outputs.metadata["flow_files"] = self._flow
             outputs.metadata["background_mask_files"] = self._background
         return outputs
+
+
+def _with_flow(root: Path, priors: Priors, train: Sequence[Frame], size: tuple[int, int]) -> Priors:
+    """The priors with the flow between the left images, if there is some."""
+    if not (root / "flow_i1").is_dir():
+        return priors
+    left = [i for i, frame in enumerate(train) if frame.camera == 0]
+    table = FlowTable(len(train), size)
+    table.add(left, archives(root / "flow_i1", [train[i].name for i in left]))
+    return table.onto(priors)
 
 
 def stereo_pairs(images: Sequence[Path]) -> list[Path]:

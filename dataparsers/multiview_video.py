@@ -8,6 +8,7 @@
       ROOT/sparse_/, sparse/0, colmap/sparse/0 ...    COLMAP's model of the first frame, an image per camera
       ROOT/poses_bounds_multipleview.npy, poses_bounds.npy      rows in the order of names
     ROOT/points3D_multipleview.ply          a cloud in the cameras' world                  (optional)
+    ROOT/camNN/flow/K.npy                   flow from the frame before to frame K of that camera (ST-4DGS; optional)
 
 That is the layout of 4D Gaussian Splatting's code for own scenes ("multipleview") and of ST-4DGS, among others. The
 former tests on frames of its training cameras; here cameras are held out, and none of their images trains.
@@ -26,6 +27,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from dataparsers import neu3d
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.clip import Clip, SeedPoints
+from dataparsers.flow_folders import rig_flow
 from dataparsers.llff import frame_of_bounds
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.rig import Rig, RigOptions, find_cameras, pick_cameras, read_rig, rig_views
@@ -33,6 +35,7 @@ from dataparsers.rig_cameras import RigCameras, colmap_rig, poses_bounds_rig, tr
 from dataparsers.seed_points import ply_points, require_in_sight
 from dyngs_plugins.priors.colmap_files import find_model
 from dyngs_plugins.priors.files import optional_file
+from dyngs_plugins.priors.views import Priors
 
 MODELS = ("sparse_", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")
 ROWS = ("poses_bounds_multipleview.npy", "poses_bounds.npy")
@@ -103,7 +106,11 @@ class MultiviewVideoDataParser(ClipDataParser):
         train, test = pick_cameras(rig, held, config.skip_cameras)
         cameras = find(names, rig.size)
         points = _cloud(root, cameras, rig, train)
-        views = [rig_views(rig, part, cameras.world_T_camera, cameras.K, cameras.distortion) for part in (train, test)]
+        kinds = (rig_flow(sources, rig.names, rig.size), lambda frames: Priors())
+        views = [
+            rig_views(rig, part, cameras.world_T_camera, cameras.K, cameras.distortion, priors)
+            for part, priors in zip((train, test), kinds, strict=True)
+        ]
         stored = None
         if points is None and cameras.llff is not None:
             rows = [names.index(name) for name in train]

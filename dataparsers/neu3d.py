@@ -23,6 +23,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.checks import image_size
 from dataparsers.clip import Clip, SeedPoints
+from dataparsers.flow_folders import rig_flow
 from dataparsers.llff import frame_of_bounds
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.rig import Rig, RigOptions, find_cameras, first_image, pick_cameras, read_rig, rig_views
@@ -98,7 +99,7 @@ class Neu3dDataParser(ClipDataParser):
         train, test = pick_cameras(rig, config.test_cameras or (rig.names[0],), skip)
         poses = torch.from_numpy(cameras.world_T_camera)
         K = torch.from_numpy(cameras.K(*rig.size))
-        train_views = rig_views(rig, train, poses, K)
+        train_views = rig_views(rig, train, poses, K, priors=rig_flow(sources, rig.names, rig.size))
         clouds = [root / name for name in _CLOUDS if optional_file(root / name, "point cloud")]
         rows = [rig.names.index(name) for name in train]
         points = ply_points(clouds[0]) if clouds else seeds_of_bounds(cameras, rig, rows)

@@ -5,15 +5,17 @@
     dynamicnerf (DynamicNeRF, RoDynRF, SplineGS, MoSca): frame i is camera i at time i
         ROOT/images/000.png ...  images_2/  poses_bounds.npy    one row per camera
         ROOT/motion_masks/000.png                               what moves
+        ROOT/flow/000_{fwd,bwd}.npz                             between neighbouring frames; optional
         ROOT/gt/v000_t000.png ...                               camera 0 at every time; not in the original data pack
     nsff (NSFF, DynIBar): 24 frames, frame t is camera t mod 12
         ROOT/images/00000.png ...  poses_bounds.npy             the first 12 rows are the 12 cameras
-        ROOT/motion_masks/00000.png
+        ROOT/motion_masks/00000.png  flow_i1/00000_{fwd,bwd}.npz
         ROOT/mv_images/00000/cam01.jpg ...  mv_masks/00000/cam01.png
 
 What these packs call ``disp`` is a network's relative disparity, unknown in scale and shift for every image: it is
 no depth of this scene and reaches no batch. Name a folder of disparities 1/z in the units of ``poses_bounds.npy`` by
-``depth_type`` instead. ``flow`` is not read. Masks reach the batch. A leaf module, see :mod:`dataparsers.base`.
+``depth_type`` instead. Masks reach the batch, and so does flow between the frames where these train. A leaf module, see
+:mod:`dataparsers.base`.
 
 Sources: Yoon et al., "Novel View Synthesis of Dynamic Scenes with Globally Coherent Depths" (2020); Gao et al.,
 "Dynamic View Synthesis from Dynamic Monocular Video" (2021); Li et al., "Neural Scene Flow Fields" (2021).
@@ -34,6 +36,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
 from dataparsers.checks import check_maps, companions
 from dataparsers.clip import Clip, Frame, clip_views
+from dataparsers.flow_folders import FlowTable, archives
 from dataparsers.llff import frame_of_bounds
 from dataparsers.nvidia_files import (
     Picture,
@@ -140,7 +143,7 @@ class NvidiaDataParser(ClipDataParser):
             train, test, num_frames = self._nsff(root, images, protocol)
         evaluation = _views(root, test, cameras, num_frames, Priors(mask_erosion=1))
         return Clip(
-            train=_views(root, train, cameras, num_frames, self._depth(root, train)),
+            train=_views(root, train, cameras, num_frames, _with_flow(root, images, train, self._depth(root, train))),
             evaluation=evaluation,
             protocol=protocol,
             stored_frame=frame_of_bounds(cameras, used_size(train), sorted({picture.row for picture in train})),
@@ -198,6 +201,16 @@ class NvidiaDataParser(ClipDataParser):
         files = companions([p.image for p in train], folder, ".npy", "disparity map")
         check_maps(files, used_size(train), "disparity")
         return Priors(depth_files=files, depth_kind="disparity", depth_median=1, mask_erosion=3)
+
+
+def _with_flow(root: Path, images: Sequence[Picture], train: Sequence[Picture], priors: Priors) -> Priors:
+    """The priors with flow between neighbouring frames of ``images``, which the multi-view protocol does not train on."""
+    folder = next((root / name for name in ("flow", "flow_i1") if (root / name).is_dir()), None)
+    if folder is None or train[0].image != images[0].image:
+        return priors
+    table = FlowTable(len(train), used_size(train))
+    table.add(range(len(train)), archives(folder, [picture.image.stem for picture in train]))
+    return table.onto(priors)
 
 
 def _protocol(pack: str, name: str) -> Protocol:

@@ -1,4 +1,4 @@
-"""Priors that stereo clips ship beside their images: masks, optical flow, and disparities without a scale.
+"""Priors that stereo clips ship beside their images: masks, and disparities without a scale.
 
 A network's disparity is known up to a scale and a shift per image. Those are found from sparse points, or from the near
 and far bounds where an image sees too few of them, and the result is written beside the originals, anew whenever they
@@ -8,7 +8,6 @@ change.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,16 +22,6 @@ from dyngs_plugins.priors.files import atomic_file, check_size, load_npy, map_sh
 
 MIN_POINTS = 10
 """Fewer sparse points than this do not fix a scale and a shift."""
-
-
-@dataclass(frozen=True)
-class FlowFiles:
-    """Optical flow of one image to its neighbours in time, ``.npz`` with ``flow`` [h, w, 2] and ``mask`` [h, w]."""
-
-    forward: Path | None
-    """To the next step; None for the last."""
-    backward: Path | None
-    """To the step before; None for the first."""
 
 
 def masks_beside(images: Sequence[Path], folder: Path, size: tuple[int, int]) -> tuple[Path, ...] | None:
@@ -56,25 +45,6 @@ def masks_beside(images: Sequence[Path], folder: Path, size: tuple[int, int]) ->
         width, height = image_size(path)
         check_size(path, "mask", (height, width), (first[1], first[0]))
     return resized(files, sister(folder, size), size, "mask")
-
-
-def flow_beside(names: Sequence[str], folder: Path, size: tuple[int, int]) -> tuple[FlowFiles, ...] | None:
-    """Flow between consecutive images of one camera, in their order in time; None without the folder.
-
-    Raises:
-        FileNotFoundError, ValueError: some are missing or damaged, or of another size than the images.
-    """
-    if not folder.is_dir():
-        return None
-    files = []
-    for i, name in enumerate(names):
-        forward = folder / f"{name}_fwd.npz" if i + 1 < len(names) else None
-        backward = folder / f"{name}_bwd.npz" if i > 0 else None
-        for path in (forward, backward):
-            if path is not None:
-                _check_flow(path, size)
-        files.append(FlowFiles(forward, backward))
-    return tuple(files)
 
 
 def aligned_disparity(
@@ -174,24 +144,3 @@ def _robust_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
         error = np.abs(scale * x + shift - y)
         keep = error <= 3.0 * 1.4826 * np.median(error[keep]) + 1e-9
     return (float(scale), float(shift)) if scale > 0 else None
-
-
-def _check_flow(path: Path, size: tuple[int, int]) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such flow file. Expected flow to the next and to the previous image of the same camera. "
-            "Compute it again, or remove the folder to do without flow."
-        )
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            flow, mask = content["flow"], content["mask"]
-            finite = bool(np.isfinite(flow).all())
-    except Exception as error:  # numpy and zipfile raise many kinds on damaged files; each means the same
-        raise ValueError(
-            f"{path}: cannot be read as flow ({type(error).__name__}: {error}). Expected an .npz with flow [h, w, 2] "
-            "and mask [h, w]. Compute it again."
-        ) from error
-    if flow.ndim != 3 or flow.shape[2] != 2 or not finite:
-        raise ValueError(f"{path}: flow of shape {flow.shape}, or not finite. Expected [h, w, 2]. Compute it again.")
-    check_size(path, "flow", flow.shape[:2], (size[1], size[0]))
-    check_size(path, "flow's mask", map_shape(mask.shape), (size[1], size[0]))

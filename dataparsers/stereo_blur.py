@@ -10,7 +10,8 @@
         disp/NAME.npy                              MiDaS' disparity, without a scale (DyBluRF)
         align_uni_depth_noclip/NAME.npy            depth in the cameras' units (MoBGS)
         motion_masks/, motion_masks_manual/        DyBluRF's, MoBGS'
-        flow_i1/NAME_{fwd,bwd}.npz                 between the left images
+        flow_i1/NAME_{fwd,bwd}.npz                 between the left images (DyBluRF)
+        uni_normal/NAME.npy                        normals in the cameras' frames (MoBGS)
     ROOT/x1/ (or ROOT)                             Deblur4DGS
         images/NAME.png                            left, right, left, ... blurred
         images_test/NAME.png                       the same, sharp
@@ -25,11 +26,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers.base import Layout
@@ -37,14 +37,16 @@ from dataparsers.bounded import BoundedDataParser, BoundedDataParserConfig
 from dataparsers.checks import check_maps, check_tracks, common_image_size, companions, require_images
 from dataparsers.clip import Clip, Frame, clip_views
 from dataparsers.colmap_model import model_points, posed_images, registered
+from dataparsers.flow_folders import FlowTable, archives
 from dataparsers.image_folders import reduced_images
 from dataparsers.layouts import median_side
 from dataparsers.llff import frame_of_bounds
 from dataparsers.protocols import Protocol, pick_protocol
 from dataparsers.resized import resized, sister
-from dataparsers.shipped_priors import FlowFiles, aligned_disparity, flow_beside, masks_beside
+from dataparsers.shipped_priors import aligned_disparity, masks_beside
 from dyngs_plugins.priors.colmap_files import find_model, read_model
 from dyngs_plugins.priors.llff_files import LlffCameras, read_poses_bounds
+from dyngs_plugins.priors.normal_files import check_normals
 from dyngs_plugins.priors.tracks import SomTrackFiles
 from dyngs_plugins.priors.views import Priors
 
@@ -98,7 +100,6 @@ class StereoBlurDataParser(BoundedDataParser):
     """Reads either kind of folder; priors are those of the left images."""
 
     config: StereoBlurDataParserConfig
-    _flow: tuple[FlowFiles, ...] | None = None
 
     def read(self) -> Clip:
         """Both cameras in the world of the camera files.
@@ -133,9 +134,9 @@ class StereoBlurDataParser(BoundedDataParser):
         left = list(range(0, 2 * len(images), 2))
         places = {f.image: 2 * f.frame + f.camera for f in (*train, *test)}
         frame = self.know_bounds(rows, places, size, left)
-        self._flow = flow_beside([path.stem for path in stored], root / "flow_i1", size)
+        priors = _with_maps(root, self._dense_priors(root, images, rows, left, size), stored, size)
         return Clip(
-            clip_views(train, size, len(images), self._dense_priors(root, images, rows, left, size)),
+            clip_views(train, size, len(images), priors),
             clip_views(test, size, len(images), Priors()),
             protocol,
             stored_frame=frame or frame_of_bounds(rows, size, left),
@@ -197,12 +198,19 @@ class StereoBlurDataParser(BoundedDataParser):
             points=model_points(folder, model, list(known.values())),
         )
 
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
-        """Adds to the training metadata ``flow_files`` of the left images, in time."""
-        outputs = super()._generate_dataparser_outputs(split, **kwargs)
-        if split == "train":
-            outputs.metadata["flow_files"] = self._flow
-        return outputs
+
+def _with_maps(root: Path, priors: Priors, left: Sequence[Path], size: tuple[int, int]) -> Priors:
+    """The priors with flow between the left images and with normals, where there are some."""
+    if (root / "flow_i1").is_dir():
+        table = FlowTable(len(left), size)
+        table.add(range(len(left)), archives(root / "flow_i1", [path.stem for path in left]))
+        priors = table.onto(priors)
+    if (root / "uni_normal").is_dir():
+        normals = companions(left, root / "uni_normal", ".npy", "normal map")
+        for path in normals:
+            check_normals(path, size)
+        priors = replace(priors, normal_files=normals)
+    return priors
 
 
 def _som_priors(made: Path, images: Sequence[Path], size: tuple[int, int]) -> Priors:

@@ -95,7 +95,7 @@ class TrainingView(View):
     """A training camera: what it sees, sharp pictures if its images are blurred, flow, and tracks between all frames.
 
     Flow is in pixels; entry k of ``flow_forward`` goes from frame k to k+1, of ``flow_backward`` from k+1 to k.
-    Entry q of ``query_pixels`` and ``tracks`` are the query points of frame q and where they are in every frame.
+    Normals are of the camera's frame, towards the camera. Entry q of ``query_pixels`` and ``tracks`` are the query points of frame q and where they are in every frame.
     """
 
     sharp: UInt8[np.ndarray, "t h w 3"] | None
@@ -105,6 +105,7 @@ class TrainingView(View):
     flow_backward_visible: Bool[np.ndarray, "s h w"]
     query_pixels: list[Int[np.ndarray, "p 2"]]
     tracks: list[gt.PointTracks]
+    normals: Float[np.ndarray, "t h w 3"]
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ def _training_view(
         backward_visible,
         queries,
         tracks,
+        np.stack([gt.normals(scene, s, c) for s, c in zip(seen, view.cameras, strict=True)]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Exact ground truth from the scene itself: depth, ids, flow, tracks. Nothing is estimated or interpolated.
+"""Exact ground truth from the scene itself: depth, ids, normals, flow, tracks. Nothing is estimated or interpolated.
 
 Every quantity follows points of surfaces: a pixel centre's ray gives the point, the object's motion carries it to
 another time, the camera of that time projects it, and a ray from that camera says whether it is seen there.
@@ -85,6 +85,17 @@ def surfaces(scene: Scene, camera: Camera, t: float) -> Surfaces:
     shape = (camera.height, camera.width)
     points = origin + directions * hits.depth[:, None]
     return Surfaces(t, hits.depth.reshape(shape), hits.object_id.reshape(shape), points.reshape(*shape, 3))
+
+
+def normals(scene: Scene, seen: Surfaces, camera: Camera) -> Float[np.ndarray, "h w 3"]:
+    """Unit normals of what a camera sees, in its own frame (OpenCV's axes), towards the camera."""
+    world = np.zeros_like(seen.points)
+    for i, thing in enumerate(scene.objects):
+        rows = seen.object_id == i
+        world_T_object = thing.motion.at(seen.t)
+        local = (seen.points[rows] - world_T_object[:3, 3]) @ world_T_object[:3, :3]
+        world[rows] = thing.shape.normals(local) @ world_T_object[:3, :3].T
+    return world @ camera.world_T_camera[:3, :3]
 
 
 def carry(

@@ -18,6 +18,7 @@ Conventions of the files (see also :mod:`dyngs_plugins.sample.cameras`):
     bootstapir/SEQ/{Q}_{T}.npy                   query points of frame Q as seen in frame T
     droid_recon/SEQ.npy                          cameras, a pickled dict
     flow/SEQ/NAME_{fwd,bwd}.npy, NAME_{fwd,bwd}_visible.npy
+    normals/SEQ/NAME.npy                         of the camera's frame, towards the camera
     sharp/SEQ/NAME.png                           only if the images are blurred: mid-exposure, all in focus
     eval/eval.json, images/, masks/, depths/     the held-out camera, always sharp
     eval/tracks.npz                              surface points followed through the clip
@@ -35,6 +36,7 @@ import torch
 from jaxtyping import Float
 
 from dyngs_plugins.priors.clip_files import EvalView, GroundTruthTracks, write_ground_truth_tracks, write_json
+from dyngs_plugins.priors.normal_files import write_normals
 from dyngs_plugins.priors.som_files import (
     write_cameras,
     write_clip_json,
@@ -95,6 +97,7 @@ def _write_frame(out: Path, sequence: str, view: TrainingView, names: list[str],
     if view.sharp is not None:
         write_image(out / "sharp" / sequence / f"{name}.png", view.sharp[k])
     write_disparity(out / "aligned_depth_anything" / sequence / f"{name}.npy", 1.0 / view.depths[k])
+    write_normals(out / "normals" / sequence / f"{name}.npy", view.normals[k])
     flows = out / "flow" / sequence
     if k + 1 < len(names):
         save_array(flows / f"{name}_fwd.npy", view.flow_forward[k].astype(np.float32))

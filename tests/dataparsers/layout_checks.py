@@ -97,6 +97,49 @@ def check_masks(outputs: DataparserOutputs, truth: Truth, share: float = 0.97) -
         assert ((dynamic > 0) == true)[sure].mean() > share, f"{path}: the mask is another one"
 
 
+def check_flow(outputs: DataparserOutputs, truth: Truth, pixels: float = 0.1, share: float = 0.97) -> None:
+    """The batch's flow is that between pinholes of the size in use, towards training images alone."""
+    views = ClipViews.from_dataparser_outputs(outputs)
+    assert views.priors.has_flow
+    for i in range(len(views)):
+        for way in ("forward", "backward"):
+            found = views.flow(i, way)
+            if found is None:
+                continue
+            step = int(views.frame_index[found.target] - views.frame_index[i])
+            assert step == (1 if way == "forward" else -1)
+            seen = gt.surfaces(truth.scene, _pinhole(views, truth, i), truth.shot(views.image_files[i]).time)
+            time = truth.shot(views.image_files[found.target]).time
+            flow, visible = gt.flow(truth.scene, seen, _pinhole(views, truth, found.target), time)
+            both = visible & found.visible.numpy()
+            assert both.mean() > 0.75 * visible.mean(), f"{views.image_files[i]}: little of the flow is visible"
+            error = np.linalg.norm(found.flow.numpy() - flow, axis=-1)[both]
+            assert np.median(error) < pixels / 4, f"{views.image_files[i]} {way}: {np.median(error)} pixels off"
+            assert (error < pixels).mean() > share, f"{views.image_files[i]} {way}: {(error < pixels).mean():.1%} right"
+
+
+def check_normals(outputs: DataparserOutputs, truth: Truth, degrees: float = 1.0, share: float = 0.95) -> None:
+    """The batch's normals are those of the surfaces, turned as the dataparser turned the scene."""
+    views = ClipViews.from_dataparser_outputs(outputs)
+    for i, path in enumerate(views.image_files):
+        camera = _pinhole(views, truth, i)
+        local = gt.normals(truth.scene, gt.surfaces(truth.scene, camera, truth.shot(path).time), camera)
+        world = torch.from_numpy(local @ camera.world_T_camera[:3, :3].T).float()
+        true = world @ outputs.dataparser_transform[:, :3].T
+        found = views.normals(i)
+        known = found.norm(dim=-1) > 0.5
+        assert known.float().mean() > 0.8, f"{path}: few normals are known"
+        torch.testing.assert_close(found[known].norm(dim=-1), torch.ones(int(known.sum())), atol=1e-4, rtol=0)
+        angle = torch.rad2deg(torch.acos((found * true).sum(dim=-1)[known].clamp(-1, 1)))
+        assert (angle < degrees).float().mean() > share, f"{path}: {(angle < degrees).float().mean():.1%} are right"
+
+
+def _pinhole(views: ClipViews, truth: Truth, i: int) -> Camera:
+    """The camera of a view without its lens, at the size in use, in the world of the files."""
+    pose = truth.shot(views.image_files[i]).camera.world_T_camera
+    return Camera(views.width, views.height, views.K[i].double().numpy(), pose)
+
+
 def check_round_trip(outputs: DataparserOutputs, truth: Truth) -> None:
     """The recorded transform takes every camera back to where the files have it."""
     centers = to_file(outputs, outputs.cameras.camera_to_worlds[:, :, 3])
@@ -160,5 +203,7 @@ def message(config, kind: type[Exception] = ValueError, split: str = "train") ->
 
 def _files(outputs: DataparserOutputs) -> set:
     priors = outputs.metadata["priors"]
-    kinds = (priors.depth_files, priors.mask_files, priors.valid_files, priors.covisible_files)
-    return {p.resolve() for p in (*outputs.image_filenames, *(f for files in kinds if files for f in files if f))}
+    kinds = (priors.depth_files, priors.mask_files, priors.valid_files, priors.covisible_files, priors.normal_files)
+    flow = [file.path for files in (priors.flow_forward, priors.flow_backward) for file in files or () if file]
+    found = (*outputs.image_filenames, *flow, *(f for files in kinds if files for f in files if f))
+    return {path.resolve() for path in found}

@@ -14,7 +14,6 @@ from PIL import Image
 
 from dataparsers.d2rf import LAYOUT, PROTOCOLS, D2rfDataParserConfig, d2rf_data
 from dyngs_plugins.priors.colmap_files import read_model, write_model
-from dyngs_plugins.priors.lifting import project, unproject
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample.writers.d2rf import write_d2rf
 
@@ -41,11 +40,7 @@ def scene(written, tmp_path):
     "options", [{}, {"protocol": "both"}, {"llff_frame": True}, {"scene_normalisation": False, "downscale_factor": 1}]
 )
 def test_cameras_priors_and_splits(scene, written, options):
-    if options.get("downscale_factor") == 1:
-        shutil.rmtree(scene / "flow_i1")  # it is there at half size only
-    truth = type(written[1])(
-        written[1].scene, {scene / path.relative_to(written[0]): shot for path, shot in written[1].shots.items()}
-    )
+    truth = moved_truth(written, scene)
     splits = parse_all(config(scene, **options))
     for outputs in splits.values():
         checks.check_reprojection(outputs, truth)
@@ -104,28 +99,33 @@ def test_aligned_maps_are_made_anew_when_their_sources_change(scene):
     assert (views.depth(0) - before).abs().mean() > 0.1
 
 
-def test_flow_leads_to_the_next_image_of_the_same_camera(scene, written):
-    outputs = parse_all(config(scene, scene_normalisation=False))["train"]
+@pytest.mark.parametrize("protocol", ["left-right", "both"])
+def test_flow_leads_to_the_next_image_of_the_same_camera(scene, written, protocol):
+    truth = moved_truth(written, scene)
+    outputs = parse_all(config(scene, protocol=protocol))["train"]
+    checks.check_flow(outputs, truth)
     views = ClipViews.from_dataparser_outputs(outputs)
-    flows = outputs.metadata["flow_files"]
-    assert len(flows) == STEPS
-    assert flows[0].backward is None
-    assert flows[-1].forward is None
-    truth = written[1]
-    for i in range(STEPS - 1):
-        with np.load(flows[i].forward) as content:
-            flow, visible = content["flow"], content["mask"]
-        shot = truth.shots[written[0] / "images" / f"{i:06d}_left.jpg"]
-        static = ~shot.mask[::2, ::2] & visible
-        rows, columns = np.nonzero(static)
-        pixels = torch.from_numpy(np.stack([columns, rows], axis=1)).float()
-        depth = views.depth(i)[rows, columns]
-        points = (
-            unproject(pixels, depth, views.K[i]) @ views.world_T_camera[i, :3, :3].T + views.world_T_camera[i, :3, 3]
-        )
-        found, _ = project(points, views.camera_T_world[i + 1], views.K[i + 1])
-        error = (found - pixels - torch.from_numpy(flow[rows, columns])).norm(dim=1)
-        assert error.median() < 0.1
+    left = [i for i in range(len(views)) if views.camera_index[i] == 0]
+    forward, backward = views.priors.flow_forward, views.priors.flow_backward
+    assert [forward[i] and forward[i].target for i in left] == [*left[1:], None]
+    assert [backward[i] and backward[i].target for i in left] == [None, *left[:-1]]
+    assert all(forward[i] is None and backward[i] is None for i in range(len(views)) if i not in left)
+    assert parse_all(config(scene, protocol=protocol))["test"].metadata["priors"].flow_forward is None
+
+
+def test_flow_is_scaled_to_the_images_in_use(scene, written):
+    """Stored at half size; used at full size, and at a third."""
+    truth = moved_truth(written, scene)
+    for factor in (1, 3):
+        shutil.rmtree(scene / "dpt", ignore_errors=True)
+        outputs = parse_all(config(scene, downscale_factor=factor))["train"]
+        assert int(outputs.cameras.width[0]) == round(64 / factor)
+        checks.check_flow(outputs, truth, pixels=0.1 * 2 / factor, share=0.9)
+
+
+def moved_truth(written, scene: Path):
+    root, truth = written
+    return type(truth)(truth.scene, {scene / path.relative_to(root): shot for path, shot in truth.shots.items()})
 
 
 def test_seed_points_and_background_masks(scene):
@@ -157,7 +157,7 @@ def test_clips_without_priors_upper_case_and_unicode(scene, tmp_path):
     outputs = parse_all(config(moved))["train"]
     assert outputs.metadata["priors"].depth_files is None
     assert outputs.metadata["priors"].mask_files is None
-    assert outputs.metadata["flow_files"] is None
+    assert not outputs.metadata["priors"].has_flow
     assert len(outputs.image_filenames) == STEPS
 
 
@@ -209,11 +209,19 @@ CORRUPTIONS = {
     "flow damaged": (lambda r: (r / "flow_i1/000001_left_bwd.npz").write_bytes(b"PK"), "cannot be read as flow"),
     "flow key": (
         lambda r: rewrite(r / "flow_i1/000001_left_bwd.npz", flow=np.zeros((24, 32, 2))),
-        "cannot be read as flow (KeyError",
+        "cannot be read as flow (it lacks mask)",
     ),
     "flow size": (
-        lambda r: rewrite(r / "flow_i1/000001_left_bwd.npz", flow=np.zeros((48, 64, 2)), mask=np.ones((48, 64))),
-        "the flow is 64x48, expected 32x24",
+        lambda r: rewrite(r / "flow_i1/000001_left_bwd.npz", flow=np.zeros((48, 48, 2)), mask=np.ones((48, 48))),
+        "the flow is 48x48, but its image is 32x24",
+    ),
+    "flow's mask": (
+        lambda r: rewrite(r / "flow_i1/000001_left_bwd.npz", flow=np.zeros((24, 32, 2)), mask=np.ones((24, 31))),
+        "the flow's mask is 31x24, expected 32x24",
+    ),
+    "flow shape": (
+        lambda r: rewrite(r / "flow_i1/000001_left_bwd.npz", flow=np.zeros((2, 24, 32)), mask=np.ones((24, 32))),
+        "an array of shape (2, 24, 32). Expected flow [h, w, 2]",
     ),
     "flow objects": (
         lambda r: rewrite(r / "flow_i1/000001_left_bwd.npz", flow=np.array([print], object), mask=np.ones(1)),

@@ -17,7 +17,9 @@ from dataparsers.multiview_video import LAYOUT, PROTOCOLS, MultiviewVideoDataPar
 from dataparsers.rig_cameras import camera_of, match_cameras
 from dyngs_plugins.priors.colmap_files import ColmapModel, read_model, write_model
 from dyngs_plugins.priors.ply_files import read_ply, write_ply
+from dyngs_plugins.sample.writers.flow import write_arriving_flow
 from dyngs_plugins.sample.writers.multiview_video import NAMES, write_multiview_video
+from dyngs_plugins.sample.writers.truth import Truth
 
 FRAMES = 4
 KINDS = tuple(NAMES)
@@ -62,6 +64,33 @@ def test_every_protocol_holds(written, kind, protocol, factor):
     assert checks.pairs(splits["test"]) == [(held, step) for step in range(FRAMES)]
     assert checks.pairs(splits["train"]) == [(c, step) for c in range(4) if c != held for step in range(FRAMES)]
     assert f"tests on {NAMES[kind][held]}, 4 frames" in splits["test"].metadata["protocol"]
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_flow_arrives_from_the_frame_before(written, factor):
+    """ST-4DGS's files, named by the frame they lead to; a hole in the footage has none across it."""
+    root, truth = written["st4dgs"]
+    splits = checks.parse_all(config(root, downscale_factor=factor))
+    checks.check_flow(splits["train"], truth, share=0.97 if factor == 1 else 0.9)
+    priors = splits["train"].metadata["priors"]
+    assert [f and (f.path.stem, f.target) for f in priors.flow_forward[:4]] == [("9", 1), ("10", 2), ("11", 3), None]
+    assert priors.flow_backward is None
+    assert not splits["test"].metadata["priors"].has_flow
+    late = config(root, start=2).setup().get_dataparser_outputs("train").metadata["priors"]
+    assert [f and f.path.stem for f in late.flow_forward[:2]] == ["11", None]
+
+
+def test_flow_between_images_of_lenses(spoiled, written):
+    """Both ends of a vector are undistorted, each by its camera's lens."""
+    root, truth = spoiled("hustvl"), written["hustvl"][1]
+    for name in NAMES["hustvl"]:
+        frames = [f"frame_{step:05d}" for step in range(1, FRAMES + 1)]
+        shots = [truth.shots[written["hustvl"][0] / name / f"{frame}.jpg"] for frame in frames]
+        write_arriving_flow(root / name / "flow", frames, truth.scene, shots)
+    moved = {root / path.relative_to(written["hustvl"][0]): shot for path, shot in truth.shots.items()}
+    outputs = checks.parse_all(config(root))["train"]
+    assert outputs.cameras.distortion_params is not None
+    checks.check_flow(outputs, Truth(truth.scene, moved), share=0.94)
 
 
 def test_lenses_reach_the_cameras(written):

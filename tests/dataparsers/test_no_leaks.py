@@ -94,6 +94,7 @@ SCENES = {
     ("nvidia-data", "nsff"): Scene("write_nsff"),
     ("nvidia-data", "multiview"): Scene("write_nsff"),
     ("nerfies-data", "deformable"): Scene(write={"kind": "interp"}),
+    ("multiview-video-data", "fourth-camera"): Scene(write={"kind": "st4dgs"}),
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # what loaders say of tiny scenes
@@ -192,6 +193,7 @@ def check_priors(train: ClipViews, views: ClipViews, shared: bool) -> None:
             assert prior.is_file(), f"{kind}: {prior}"
             assert prior.resolve() not in forbidden, f"{kind}: {prior} belongs to a held-out image"
             assert prior.stem == image.stem, f"{kind}: {prior} is that of {image}?"
+    check_flow(train)
     tracks = train.priors.tracks
     if tracks is None:
         return
@@ -201,6 +203,18 @@ def check_priors(train: ClipViews, views: ClipViews, shared: bool) -> None:
         assert isinstance(tracks, MarblesTrackFiles), f"teach this test where {type(tracks).__name__} reads"
         for image, path in zip(train.image_files, tracks.files, strict=True):  # track_00003 of 4_00003
             assert image.stem.endswith(path.stem.removeprefix("track")), f"{path} is that of {image}?"
+
+
+def check_flow(train: ClipViews) -> None:
+    """Flow leads from training images to their neighbours in time that train too, and its file is that of this pair."""
+    for files, step in ((train.priors.flow_forward, 1), (train.priors.flow_backward, -1)):
+        for i, file in enumerate(files or ()):
+            if file is None:
+                continue
+            assert int(train.frame_index[file.target] - train.frame_index[i]) == step
+            here, there = train.image_files[i].stem, train.image_files[file.target].stem
+            named = {f"{here}_{'fwd' if step > 0 else 'bwd'}", there}  # ST-4DGS names the image that is reached
+            assert file.path.stem in named, f"{file.path} is flow of {here} to {there}?"
 
 
 @pytest.mark.parametrize("key", PROTOCOLS, ids=":".join)

@@ -12,6 +12,7 @@ import torch
 from layout_checks import (
     check_depth,
     check_disjoint,
+    check_flow,
     check_masks,
     check_reprojection,
     check_round_trip,
@@ -85,6 +86,11 @@ def test_every_protocol_opens(pack, protocol, normalise):
     check_disjoint(splits)
     check_times(splits)
     check_masks(splits["train"], truth, share=0.95)
+    if protocol == "multiview":  # flow leads between images of different cameras, of which one is held out
+        assert not splits["train"].metadata["priors"].has_flow
+    else:
+        check_flow(splits["train"], truth, share=0.95)
+    assert not splits["test"].metadata["priors"].has_flow
     assert (splits["train"].dataparser_scale == 1.0) == (not normalise)
 
 
@@ -210,6 +216,7 @@ def test_config_and_recognition(pack, tmp_path):
     assert LAYOUT.recognise(dynamic) == "gt/v000_t*.png and poses_bounds.npy: DynamicNeRF's pack"
     assert LAYOUT.recognise(nsff) == "mv_images/ and poses_bounds.npy: NSFF's pack"
     shutil.rmtree(dynamic / "gt")
+    shutil.rmtree(dynamic / "flow")
     assert LAYOUT.recognise(dynamic) is None  # as any LLFF folder with masks
     assert LLFF.recognise(dynamic)
     (dynamic / "flow").mkdir()

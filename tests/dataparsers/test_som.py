@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import layout_checks as checks
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from dyngs_plugins.priors.clip_files import read_ground_truth_tracks
 from dyngs_plugins.priors.lifting import lift_tracks, project
 from dyngs_plugins.priors.som_files import read_cameras, write_cameras
 from dyngs_plugins.priors.views import ClipViews
+from dyngs_plugins.sample.writers.som import write_som_clip
 
 FRAMES = 10
 
@@ -188,6 +190,76 @@ def test_every_nth_frame_is_held_out_and_its_priors_with_it(video):
             assert not held & set(priors.tracks.file(query, target).stem.split("_"))
     assert val.metadata["priors"].tracks is None
     assert (val.metadata["priors"].load_dynamic(0, (48, 64)) == 1).any()  # to measure on what moves
+
+
+def test_flow_and_normals_are_those_of_the_scene(tmp_path):
+    truth = write_som_clip(tmp_path / "clip", frames=4, cameras=2)
+    outputs = parse(tmp_path / "clip")
+    checks.check_flow(outputs, truth)
+    checks.check_normals(outputs, truth)
+    priors = outputs.metadata["priors"]
+    assert [f and f.target for f in priors.flow_forward] == [1, 2, 3, None, 5, 6, 7, None]
+    assert [f and f.target for f in priors.flow_backward] == [None, 0, 1, 2, None, 4, 5, 6]
+    assert all(file.visible is not None for file in priors.flow_forward if file)
+    seen = ClipViews.from_dataparser_outputs(outputs).flow(0, "forward")
+    assert seen is not None
+    assert not seen.visible.all()
+
+
+def test_flow_into_a_held_out_frame_is_never_handed_out(video, rig):
+    """Files that lead into or out of frames 2 and 6 may hold anything: nobody opens them."""
+    flow = video / "flow" / "camera0"
+    shutil.copytree(rig / "flow" / "camera0", flow)
+    held = {2, 6}
+    leaks = [path for path in flow.iterdir() if {frames_of(path)[0], frames_of(path)[1]} & held]
+    assert len(leaks) == 16
+    for path in leaks:
+        path.write_bytes(b"from a held-out image")
+    outputs = parse(video, eval_interval=4)
+    views = ClipViews.from_dataparser_outputs(outputs)
+    steps, reached = views.frame_index.tolist(), {}
+    for i, step in enumerate(steps):
+        for way in ("forward", "backward"):
+            found = views.flow(i, way)
+            reached[step, way] = None if found is None else steps[found.target]
+    expected = {(s, "forward"): s + 1 for s in steps} | {(s, "backward"): s - 1 for s in steps}
+    assert reached == {key: step if step in steps else None for key, step in expected.items()}
+    assert reached[1, "forward"] is None
+    assert reached[3, "backward"] is None
+    held_out = parse(video, "val", eval_interval=4).metadata["priors"]
+    assert not held_out.has_flow
+    assert held_out.normal_files is None
+
+
+def frames_of(flow: Path) -> tuple[int, int]:
+    """The frames that a file of flow leads from and to."""
+    name, way = flow.stem.removesuffix("_visible").split("_")
+    return int(name), int(name) + (1 if way == "fwd" else -1)
+
+
+def test_parts_of_flow_and_normals_may_be_absent_and_bad_ones_are_named(video, rig):
+    for kind in ("flow", "normals"):
+        shutil.copytree(rig / kind / "camera0", video / kind / "camera0", dirs_exist_ok=True)
+    (video / "flow/camera0/00003_fwd.npy").unlink()
+    (video / "flow/camera0/00004_fwd_visible.npy").unlink()
+    (video / "normals/camera0/00005.npy").unlink()
+    views = ClipViews.from_dataparser_outputs(parse(video, eval_interval=0))
+    assert views.flow(3, "forward") is None
+    assert views.flow(4, "forward").visible.float().mean() > views.flow(5, "forward").visible.float().mean()
+    assert not views.normals(5).any()
+    spoil = {
+        "flow/camera0/00001_bwd.npy": np.zeros((48, 64, 3)),
+        "flow/camera0/00001_bwd_visible.npy": np.zeros((48, 63), bool),
+        "normals/camera0/00001.npy": np.zeros((48, 64, 4)),
+    }
+    said = ("an array of shape (48, 64, 3). Expected flow", "the flow's mask is 63x48", "Expected normals [h, w, 3]")
+    for (name, array), text in zip(spoil.items(), said, strict=True):
+        content = (video / name).read_bytes()
+        np.save(video / name, array)
+        assert text in checks.message(SomDataParserConfig(data=video))
+        (video / name).write_bytes(content[: len(content) // 2])
+        assert "cannot be read as" in checks.message(SomDataParserConfig(data=video))
+        (video / name).write_bytes(content)
 
 
 def test_nothing_of_a_held_out_frame_is_read_for_training(video):

@@ -74,7 +74,12 @@ def test_priors_of_the_left_images(clips, kind):
         dynamic = views.dynamic(i).numpy()
         shot = truth.shot(path)
         assert ((dynamic > 0) == shot.mask)[dynamic != 0].mean() > 0.97
-    assert (outputs.metadata["flow_files"] is not None) == (kind == "dyblurf")
+    assert views.priors.has_flow == (kind == "dyblurf")
+    if kind == "dyblurf":
+        checks.check_flow(outputs, truth)
+    assert (views.priors.normal_files is not None) == (kind == "mobgs")
+    if kind == "mobgs":
+        checks.check_normals(outputs, truth)
     assert (views.tracks is not None) == (kind == "deblur4dgs")
 
 

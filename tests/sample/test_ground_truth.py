@@ -40,6 +40,22 @@ def test_flow_is_the_reprojection_of_depth_for_static_and_moving_points(clip, se
     assert not view.masks.all()
 
 
+def test_normals_stand_on_the_surfaces_that_depth_describes(clip):
+    """Neighbouring points of one object differ along the surface: at right angles to its normal, seen from the front."""
+    for view in clip.training.values():
+        camera, normals, ids = view.cameras[3], view.normals[3], view.object_ids[3]
+        rays = camera.directions(camera.pixel_grid()) @ camera.world_T_camera[:3, :3]
+        points = rays.reshape(*ids.shape, 3) * view.depths[3][..., None]
+        np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1.0, atol=1e-9)
+        assert ((normals * points).sum(-1) < 0).all()
+        for axis in (0, 1):
+            step = np.diff(points, axis=axis)
+            middle = (np.delete(normals, 0, axis) + np.delete(normals, -1, axis)) / 2
+            same = np.delete(ids, 0, axis) == np.delete(ids, -1, axis)
+            sine = np.abs((step * middle).sum(-1)) / np.linalg.norm(step, axis=-1)
+            assert np.quantile(sine[same], 0.97) < 0.02  # the rest are edges of boxes and caps of cylinders
+
+
 def test_forward_then_backward_flow_returns_where_visible(clip):
     """Only where the target pixel lies well inside one object, because flow is sampled between pixels there."""
     view = clip.training["camera0"]

@@ -33,6 +33,7 @@ def test_every_file_of_the_layout_is_there_and_no_other(written, clip):
     for s in ("camera0", "camera1"):
         expected |= {f"images/{s}/{n}.png" for n in names} | {f"masks/{s}/{n}.png" for n in names}
         expected |= {f"aligned_depth_anything/{s}/{n}.npy" for n in names} | {f"droid_recon/{s}.npy"}
+        expected |= {f"normals/{s}/{n}.npy" for n in names}
         expected |= {f"bootstapir/{s}/{q}_{t}.npy" for q in names for t in names}
         expected |= {f"flow/{s}/{n}_fwd{v}.npy" for n in names[:-1] for v in ("", "_visible")}
         expected |= {f"flow/{s}/{n}_bwd{v}.npy" for n in names[1:] for v in ("", "_visible")}

@@ -15,6 +15,7 @@ from dyngs_plugins.priors.ply_files import write_ply
 from ..cameras import Camera
 from ..scene import build_scene
 from ..shots import Shot, still_rig, surface_points, take_shot
+from .flow import write_arriving_flow
 from .lens import WEAK_LENS, LensCamera, save_image
 from .llff_rows import write_poses_bounds
 from .truth import Truth
@@ -36,7 +37,7 @@ def write_multiview_video(
 
     Args:
         kind: hustvl: folders of JPEGs, binary COLMAP in sparse_ whose images are numbered, a PLY; st4dgs: folders of
-            PNGs with unpadded numbers, COLMAP as text; transforms: films and transforms.json, with lenses as hustvl;
+            PNGs with unpadded numbers and flow, COLMAP as text; transforms: films and transforms.json, with lenses as hustvl;
             rows: films and poses_bounds.npy.
     """
     scene, truth, first = build_scene(), {}, []
@@ -46,6 +47,8 @@ def write_multiview_video(
     for name, camera in zip(NAMES[kind], rig, strict=True):
         shots = [take_shot(scene, camera, step / (frames - 1)) for step in range(frames)]
         first.append(shots[0])
+        if kind == "st4dgs":
+            write_arriving_flow(out / name / "flow", [f"{step + 8}" for step in range(frames)], scene, shots)
         truth |= _write_frames(out, name, shots, kind)
     points, colors = surface_points(scene, first, 300)
     if kind == "hustvl":

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dyngs_plugins.priors.files import atomic_file
-
-from .. import ground_truth as gt
 from ..blur import Exposure, expose
 from ..cameras import OrbitPath
 from ..clip import to_8bit
 from ..scene import Scene, build_scene
 from ..shots import Shot, take_shot
+from .flow import write_flow_archives
 
 NETWORK = (3.7, 11.0)
 """Scale and shift of what a network would call disparity."""
@@ -37,13 +35,7 @@ class StereoClip:
 
     def write_flow(self, folder: Path, names: list[str]) -> None:
         """Flow between neighbouring left pictures, ``.npz`` with flow and mask."""
-        for i, name in enumerate(names):
-            for step, suffix in ((1, "fwd"), (-1, "bwd")):
-                if 0 <= i + step < len(names):
-                    seen = gt.surfaces(self.scene, self.shots[i][0].camera, self.times[i])
-                    flow, visible = gt.flow(self.scene, seen, self.shots[i + step][0].camera, self.times[i + step])
-                    with atomic_file(folder / f"{name}_{suffix}.npz") as file:
-                        np.savez(file, flow=flow.astype(np.float32), mask=visible)
+        write_flow_archives(folder, names, self.scene, [left for left, _ in self.shots])
 
 
 def take_stereo_clip(width: int, height: int, frames: int) -> StereoClip:

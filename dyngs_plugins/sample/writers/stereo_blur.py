@@ -49,6 +49,9 @@ def write_stereo_blur(
             save_array(root / "disp" / f"{name}.npy", network_disparity(left))
         else:
             save_array(root / "align_uni_depth_noclip" / f"{name}.npy", left.depth.astype(np.float32))
+            seen = gt.surfaces(clip.scene, left.camera, left.time)
+            normals = gt.normals(clip.scene, seen, left.camera).astype(np.float32)
+            save_array(root / "uni_normal" / f"{name}.npy", np.moveaxis(normals, -1, 0)[None])
     if kind == "dyblurf":
         clip.write_flow(root / "flow_i1", names)
     write_poses_bounds(root / "poses_bounds.npy", [shot.camera for pair in full.shots for shot in pair])
