@@ -4,6 +4,7 @@
 
     ROOT/{image_type}/{res}/{SEQ}/NAME.png       ROOT/{mask_type}/{res}/{SEQ}/NAME.png
     ROOT/{depth_type}/{res}/{SEQ}/NAME.npy       ROOT/{track_type}/{res}/{SEQ}/NAME.npz or {Q}_{T}.npy
+    ROOT/flow/{res}/{SEQ}/NAME_{fwd,bwd}.npy     ROOT/normals/{res}/{SEQ}/NAME.npy (ours; optional)
     ROOT/droid_recon/{SEQ}.npy                   ROOT/flow3d_preprocessed/{res}/{SEQ}/scene_norm_dict.pth (optional)
 
 and of ours, all optional: ``clip.json`` (several sequences are simultaneous cameras), ``eval/`` (held-out views).
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from dataparsers.casual_maps import with_flow_and_normals
 from dataparsers.checks import (
     check_maps,
     check_masks,
@@ -85,6 +87,7 @@ def load_casual(root: Path, layout: CasualLayout, options: CasualOptions) -> Cli
         held, protocol = set(), evaluation[1]
     train = [frame for frame in frames if frame.frame not in held]
     priors = _training_priors(train, size, layout, folders, info)
+    priors = with_flow_and_normals(priors, root, layout, info.sequences, train, size)
     train_views = clip_views(train, size, len(kept), priors, nearest_views(keyframes, train) or None)
     if evaluation is not None:
         eval_views = evaluation[0]
