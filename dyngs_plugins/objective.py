@@ -16,9 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.losses import coherence as coherence_losses
 from dyngs_plugins.losses import image as image_losses
+from dyngs_plugins.losses import masks as mask_losses
 from dyngs_plugins.losses import motion as motion_losses
 from dyngs_plugins.losses import tracks as track_losses
+from dyngs_plugins.losses.robust import masked_l1
 from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.types import Render
 
@@ -53,9 +56,15 @@ class LossContext:
 
     @cached_property
     def valid(self) -> Bool[Tensor, "b h w"] | None:
-        """Pixels that count: those surely moving or surely static; without masks all that are real, None for all."""
+        """Pixels that count: those surely moving or surely static; None for all.
+
+        Without masks, and where one set of Gaussians holds both, so that nothing needs to be told apart: all that are
+        real.
+        """
         dynamic = self.batch.get("dynamic")
-        return self.batch.get("valid") if dynamic is None else dynamic != 0
+        if dynamic is None or self.dynamic is None or self.static is None:
+            return self.batch.get("valid")
+        return dynamic != 0
 
     @cached_property
     def neighbouring_positions(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,6 +145,12 @@ def _rgb(context: LossContext) -> Tensor:
     return image_losses.photometric(context.render.channels["rgb"], context.batch["image"], context.valid)
 
 
+@loss("rgb_l1")
+def _rgb_l1(context: LossContext) -> Tensor:
+    """The mean absolute difference of colours alone."""
+    return image_losses.photometric(context.render.channels["rgb"], context.batch["image"], context.valid, 0.0)
+
+
 @loss("mask", "dynamic")
 def _mask(context: LossContext) -> Tensor:
     dynamic = context.batch.get("dynamic")
@@ -196,6 +211,70 @@ def _rigidity(context: LossContext) -> Tensor:
         return _zero(context)
     _, now, _ = context.neighbouring_positions
     return motion_losses.rigidity(context.dynamic.raw["means"], now, context.neighbours())
+
+
+@loss("rgb_inside", "dynamic")
+def _rgb_inside(context: LossContext) -> Tensor:
+    """Colour where things surely move."""
+    dynamic = context.batch.get("dynamic")
+    if dynamic is None:
+        return _zero(context)
+    return mask_losses.inside_mask(context.render.channels["rgb"], context.batch["image"], dynamic > 0)
+
+
+@loss("mask_dice", "dynamic")
+def _mask_dice(context: LossContext) -> Tensor:
+    dynamic = context.batch.get("dynamic")
+    if dynamic is None:
+        return _zero(context)
+    return mask_losses.dice(context.render.channels["dynamic"], dynamic > 0, context.valid)
+
+
+@loss("depth_l1", "depth")
+def _depth_l1(context: LossContext) -> Tensor:
+    """Depth itself, in scene units; ``depth`` compares its inverse."""
+    if "depth" not in context.batch or context.render.depth is None:
+        return _zero(context)
+    observed = context.batch["depth"][..., None]
+    return masked_l1(context.render.depth, observed, counted=context.depth_valid)
+
+
+@loss("motion_coherence")
+def _motion_coherence(context: LossContext) -> Tensor:
+    if context.dynamic is None or len(context.dynamic) < 2:
+        return _zero(context)
+    coefficients = motion_coefficients(context, "motion_coherence")
+    return coherence_losses.coherence(coefficients, context.dynamic.raw["means"], context.neighbours())
+
+
+@loss("motion_sparsity")
+def _motion_sparsity(context: LossContext) -> Tensor:
+    if context.dynamic is None:
+        return _zero(context)
+    return coherence_losses.sparsity(motion_coefficients(context, "motion_sparsity"))
+
+
+@loss("motion_slowness")
+def _motion_slowness(context: LossContext) -> Tensor:
+    """How far things move in a tenth of the time between two frames."""
+    if context.dynamic is None:
+        return _zero(context)
+    later = (context.times + 0.1 / max(context.num_frames - 1, 1)).clamp(0, 1)
+    gaussians = context.dynamic.activated()
+    now, then = context.motion.positions(gaussians, torch.cat([context.times, later])).chunk(2)
+    return coherence_losses.slowness(now, then)
+
+
+def motion_coefficients(context: LossContext, name: str) -> Float[Tensor, "n d"]:
+    """The dynamic set's coefficients; a ValueError for a motion field that has none."""
+    assert context.dynamic is not None
+    coefficients = context.motion.motion_coefficients(context.dynamic.activated())
+    if coefficients is None:
+        raise ValueError(
+            f"The loss '{name}' compares the coefficients of each Gaussian's motion, but {type(context.motion).__name__} "
+            "has none. Use 'rigidity' and 'smooth_tracks' instead, which look at positions."
+        )
+    return coefficients
 
 
 def look_up(name: str) -> Loss:
