@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 OPENGL_TO_OPENCV = (1.0, -1.0, -1.0)
@@ -42,10 +42,25 @@ def intrinsics_as_axes(
 
 @dataclass(frozen=True)
 class TimedPath:
-    """Camera poses of one physical camera in the order of their times."""
+    """Camera poses of one physical camera of one split, in any order."""
 
     world_T_camera: Float[Tensor, "v 3 4"]
     times: Float[Tensor, "v"]
+    views: Int[Tensor, "v"] | None = None
+    """Which of the split's views they are; None: 0, 1, ..."""
+    split: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place between two views of a split that follow each other in time."""
+
+    split: int
+    before: int
+    after: int
+    share: float
+    """How far it is from the one to the other, in [0, 1]."""
+    time: float
 
 
 class PathClock:
@@ -56,23 +71,32 @@ class PathClock:
     """
 
     def __init__(self, paths: Sequence[TimedPath], default: float = 0.0):
-        starts, ends, t0, t1 = [], [], [], []
+        starts, ends, t0, t1, views = [], [], [], [], []
         for path in paths:
             order = torch.argsort(path.times)
             poses, times = path.world_T_camera[order].detach().cpu().float(), path.times[order].detach().cpu().float()
+            known = torch.arange(len(order)) if path.views is None else path.views.cpu()
             starts.append(poses[:-1])
             ends.append(poses[1:])
             t0.append(times[:-1])
             t1.append(times[1:])
+            rows = known[order.cpu()]
+            views.append(torch.stack([torch.full_like(rows[1:], path.split), rows[:-1], rows[1:]], dim=1))
         empty = torch.zeros(0, 3, 4)
         self._start, self._end = torch.cat([empty, *starts]), torch.cat([empty, *ends])
         self._t0, self._t1 = torch.cat([torch.zeros(0), *t0]), torch.cat([torch.zeros(0), *t1])
+        self._views = torch.cat([torch.zeros(0, 3, dtype=torch.long), *views])
         self.default = default
 
     def time_of(self, world_T_camera: Float[Tensor, "3 4"]) -> float:
         """The time of the nearest place on the paths; ``default`` where the known cameras stand still."""
+        place = self.place_of(world_T_camera)
+        return self.default if place is None else place.time
+
+    def place_of(self, world_T_camera: Float[Tensor, "3 4"]) -> Place | None:
+        """The nearest place on the paths; None where the known cameras stand still."""
         if self._t0.numel() == 0:
-            return self.default
+            return None
         pose = world_T_camera.detach().cpu().float()
         a, b = self._start[:, :, 3], self._end[:, :, 3]
         # The viewing axis counts as a point one path step ahead, so that a camera that only turns has a path too.
@@ -86,5 +110,7 @@ class PathClock:
         distance = (p6 - (a6 + s[:, None] * along)).norm(dim=1)
         best = int(distance.argmin())
         if length[best] < 1e-10:
-            return self.default
-        return float(self._t0[best] + s[best] * (self._t1[best] - self._t0[best]))
+            return None
+        split, before, after = self._views[best].tolist()
+        time = float(self._t0[best] + s[best] * (self._t1[best] - self._t0[best]))
+        return Place(split, before, after, float(s[best]), time)

@@ -34,12 +34,13 @@ def views_of(cameras: Cameras, clock: PathClock, device: torch.device, index: Te
 def timed_paths(splits: list[Cameras]) -> list[TimedPath]:
     """The path of every physical camera of every split (splits without times have none)."""
     paths = []
-    for cameras in splits:
+    for split, cameras in enumerate(splits):
         if cameras.times is None:
             continue
         metadata = cameras.metadata or {}
         camera_index = metadata.get("camera_index", torch.zeros(len(cameras), 1)).reshape(-1)
         for index in camera_index.unique():
-            rows = camera_index == index
-            paths.append(TimedPath(cameras.camera_to_worlds[rows], cameras.times[rows].reshape(-1)))
+            rows = (camera_index == index).nonzero().flatten()
+            times = cameras.times.reshape(-1)[rows]
+            paths.append(TimedPath(cameras.camera_to_worlds[rows], times, rows, split))
     return paths

@@ -29,7 +29,7 @@ from dyngs_plugins.exported import ExportedScene
 from dyngs_plugins.exposure.base import ExposureConfig
 from dyngs_plugins.exposure.choice import ExposureChoice
 from dyngs_plugins.gaussian_sets import GaussianSet
-from dyngs_plugins.host_cameras import timed_paths, views_of
+from dyngs_plugins.host_cameras import views_of
 from dyngs_plugins.initialise import InitialiseConfig, start_scene
 from dyngs_plugins.metrics.lpips import Net
 from dyngs_plugins.motion.base import MotionFieldConfig, StartsFrom
@@ -41,6 +41,7 @@ from dyngs_plugins.raster.backends import prepare_backend
 from dyngs_plugins.resumed import Progress, ResumedScene
 from dyngs_plugins.scene import DYNAMIC, STATIC, RenderOptions, Scene, TargetCameras, Views
 from dyngs_plugins.stages import Decay, Schedule, Stage
+from dyngs_plugins.training_views import TrainingViews
 from dyngs_plugins.types import Render
 
 
@@ -135,7 +136,7 @@ class DynamicModelConfig(ModelConfig):
         )
 
 
-class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
+class DynamicModel(ExportedScene, ResumedScene, TrainingViews, SplatfactoModel):
     """Sets of Gaussians, a motion field and an exposure model as a nerfstudio model."""
 
     config: DynamicModelConfig  # type: ignore[assignment]
@@ -204,10 +205,6 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
         self.scene.motion.know_cameras(views.camera_T_world, views.K, views.times)
         if tracks is not None and self.scene.motion.prefits and self.config.prefit_steps > 0:
             self._prefit_target = prefit.PrefitTarget.from_tracks(tracks, views, self.device)
-
-    def know_paths(self, cameras: list[Cameras]) -> None:
-        """Remember the camera paths, so that cameras without times can be placed in time."""
-        self.clock = PathClock(timed_paths(cameras), self.config.default_time)
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -364,11 +361,12 @@ class DynamicModel(ExportedScene, ResumedScene, SplatfactoModel):
                 f"Gaussians are rendered from cameras, but a {type(camera).__name__} was given. "
                 "Point cloud, mesh and nearest-camera commands of the host need a ray-based method."
             )
-        views = self._views(camera.reshape((-1,)))
+        views, mode = self.shown(camera.reshape((-1,)))
         background = self.background_color.to(self.device)
         crop = self.crop_box
         render = self.scene.render(
             views,
+            mode=mode,
             needs=("dynamic", "depth"),
             background=background,
             options=self._options(),

@@ -52,7 +52,7 @@ class DynamicPipeline(VanillaPipeline):
         known = [self.datamanager.train_dataset.cameras]
         if self.datamanager.eval_dataset is not None:
             known.append(self.datamanager.eval_dataset.cameras)
-        self.model.know_paths(known)
+        self.model.know_cameras(known)
         outputs = self.datamanager.train_dataparser_outputs
         scale = torch.tensor([float(outputs.dataparser_scale)])
         self.model.scene_frame = torch.cat([outputs.dataparser_transform.flatten().float().cpu(), scale])
