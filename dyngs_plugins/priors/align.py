@@ -13,6 +13,7 @@ of these points settles; on clean points that changes nothing.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
@@ -39,7 +40,7 @@ class Alignment:
     @property
     def sound(self) -> bool:
         """Nearer for the model is nearer for the cameras."""
-        return np.isfinite([self.scale, self.shift]).all() and self.scale > 0
+        return math.isfinite(self.scale) and math.isfinite(self.shift) and self.scale > 0
 
 
 OWN_SCALE = Alignment(scale=1.0, shift=0.0, residual=float("nan"), points=0)

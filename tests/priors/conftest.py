@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from dyngs_plugins.priors import som_files
 from dyngs_plugins.priors.tracks import SomTrackFiles
 from dyngs_plugins.priors.views import ClipViews, Priors
+
+sys.path.insert(0, str(Path(__file__).parent))  # for tiny_networks, which the tests of learned providers share
 
 WALL, SQUARE, HALF = 4.0, 2.5, 0.6
 
