@@ -28,9 +28,9 @@ def between_pixels(
     one surface. Elsewhere the nearest pixel, whose value some pixel really has. Beyond the border the border counts.
     """
     height, width = known.shape
-    xy = torch.stack([xy[..., 0].clamp(0, width - 1), xy[..., 1].clamp(0, height - 1)], dim=-1)
+    xy = torch.stack([xy[..., 0].clamp(-0.5, width - 0.5), xy[..., 1].clamp(-0.5, height - 0.5)], dim=-1)
     low = xy.floor().long()
-    x0, y0 = low[..., 0].clamp(max=max(width - 2, 0)), low[..., 1].clamp(max=max(height - 2, 0))
+    x0, y0 = low[..., 0].clamp(0, max(width - 2, 0)), low[..., 1].clamp(0, max(height - 2, 0))
     x1, y1 = (x0 + 1).clamp(max=width - 1), (y0 + 1).clamp(max=height - 1)
     corners = [values[y, x] for y in (y0, y1) for x in (x0, x1)]
     highest = torch.stack(corners).amax(dim=0)
@@ -39,6 +39,6 @@ def between_pixels(
     smooth &= known[y0, x0] & known[y0, x1] & known[y1, x0] & known[y1, x1]
     fx, fy = (xy[..., 0] - x0)[..., None], (xy[..., 1] - y0)[..., None]
     top, bottom = torch.lerp(corners[0], corners[1], fx), torch.lerp(corners[2], corners[3], fx)
-    x, y = xy[..., 0].round().long(), xy[..., 1].round().long()
+    x, y = xy[..., 0].round().long().clamp(0, width - 1), xy[..., 1].round().long().clamp(0, height - 1)
     mixed = torch.where(smooth[..., None], torch.lerp(top, bottom, fy), values[y, x])
     return mixed, smooth | known[y, x]

@@ -17,10 +17,12 @@ from PIL import Image
 
 from dataparsers.clip import Clip, Frame, clip_views, dataparser_outputs
 from dataparsers.colmap_time import ColmapTimeDataParserConfig
+from dataparsers.som import SomDataParserConfig
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.dataset import DynamicDataset
 from dyngs_plugins.motion.static import StaticMotionConfig
 from dyngs_plugins.objective import LossContext, look_up
+from dyngs_plugins.priors import flow_files, normal_files
 from dyngs_plugins.priors import views as views_module
 from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.normalise import IDENTITY
@@ -28,6 +30,7 @@ from dyngs_plugins.priors.views import ClipViews, Priors
 from dyngs_plugins.sample.cameras import Camera
 from dyngs_plugins.sample.shots import take_shot
 from dyngs_plugins.sample.writers.colmap import write_colmap_time
+from dyngs_plugins.sample.writers.som import write_som_clip
 from dyngs_plugins.types import Render
 
 WIDTH, HEIGHT = 40, 30
@@ -251,6 +254,50 @@ def context_of(batch: dict) -> LossContext:
         motion=StaticMotionConfig().setup(num_frames=1),
         neighbours=lambda: torch.zeros(0, 0, dtype=torch.long),
     )
+
+
+# Flow and normals ----------------------------------------------------------------------------------------------------
+
+
+def test_flow_and_normals_are_read_for_those_who_want_them(tmp_path, monkeypatch):
+    write_som_clip(tmp_path / "clip", frames=4)
+    outputs = SomDataParserConfig(data=tmp_path / "clip").setup().get_dataparser_outputs("train")
+    opened = []
+    for module, name in ((flow_files, "read_flow"), (normal_files, "read_normals")):
+        read = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda file, read=read: opened.append(file) or read(file))
+    data = manager_of(outputs, frames_per_batch=4)
+    _, batch = data.next_train(0)
+    assert opened == []
+    assert not [key for key in batch if key.startswith(("flow", "normals"))]
+    data.want({"depth", "flow", "normals", "targets"})
+    _, batch = data.next_train(1)
+    assert len(opened) == 6 + 4  # three pairs both ways, four images
+    order = batch["view_index"]
+    assert batch["normals"].shape == batch["flow_fwd"].shape[:3] + (3,) == (4, 48, 64, 3)
+    for way, step in (("fwd", 1), ("bwd", -1)):
+        leads, visible = batch[f"flow_{way}_target"], batch[f"flow_{way}_visible"]
+        there = (order + step >= 0) & (order + step < 4)
+        assert torch.equal(leads.view, torch.where(there, order + step, order))
+        assert torch.equal(leads.frame, leads.view)
+        torch.testing.assert_close(leads.time, data.views.times[leads.view])
+        torch.testing.assert_close(leads.camera_T_world, data.views.camera_T_world[leads.view])
+        torch.testing.assert_close(leads.K, data.views.K[leads.view])
+        assert torch.equal(visible.flatten(1).any(dim=1), there)
+        assert not batch[f"flow_{way}"][~there].any()
+        found = data.views.flow(1, "forward" if step == 1 else "backward")
+        assert found is not None
+        assert torch.equal(batch[f"flow_{way}"][order == 1][0], found.flow)
+    data.next_train(2)
+    assert len(opened) == 10  # kept within the memory budget
+    data.want(())
+    assert "flow_fwd" not in data.next_train(3)[1]
+
+
+def test_nothing_is_wanted_of_a_clip_that_has_none(tmp_path):
+    data = manager_of(outputs_of(write_images(tmp_path, 3)), frames_per_batch=2)
+    data.want({"flow", "normals"})
+    assert not [key for key in data.next_train(0)[1] if key.startswith(("flow", "normals"))]
 
 
 # Lenses and cameras --------------------------------------------------------------------------------------------------
