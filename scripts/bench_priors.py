@@ -6,7 +6,8 @@
     python scripts/bench_priors.py score TRUTH CLIP                  # a folder that `dyngs process` made from its images
     python scripts/bench_priors.py score MASKS CLIP                  # MASKS: a folder of true masks, nothing else known
 
-`make` runs the providers in memory and writes pictures to --out if asked to. Seconds are wall-clock time, per frame.
+`make` runs the providers in memory and writes pictures to --out if asked to. Seconds per frame are
+wall-clock time and, in brackets, time of the processor.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def make(
     if cameras == "perturbed":
         frames = perturbed(frames, known, share)
     poses, scale = score_poses(known, frames.stems, frames.world_T_camera)
-    report("cameras", cameras, poses, 0.0)
+    report("cameras", cameras, poses)
     kinds = {name: KINDS[name](truth, frames.name, frames.stems, frames.size) for name in ORDER}
     made: dict[str, dict[int, dict[Any, Any]]] = {}
 
@@ -215,13 +216,13 @@ def make(
     for name in ORDER:
         if name not in only:
             continue
-        provider, start = find_provider(name, names[name])(), time.perf_counter()
+        provider, start, spent = find_provider(name, names[name])(), time.perf_counter(), time.process_time()
         results: dict[int, dict[Any, Any]] = {}
         for i, arrays in provider.compute(inputs, range(len(frames))):
             results.setdefault(i, {}).update(arrays)
-            print(f"\r{name} {len(results)}/{len(frames)}", end="", file=sys.stderr)
-        print("\r", end="", file=sys.stderr)
-        seconds = (time.perf_counter() - start) / len(frames)
+            if sys.stderr.isatty():
+                print(f"\r{name} {len(results)}/{len(frames)}\r", end="", file=sys.stderr)
+        seconds = (time.perf_counter() - start) / len(frames), (time.process_time() - spent) / len(frames)
         made[name] = results
         report(name, names[name], score(known, frames.stems, name, inputs, scale), seconds)
     if out is not None:
@@ -254,17 +255,18 @@ def score_clip(truth: tyro.conf.Positional[Path], clip: tyro.conf.Positional[Pat
     kinds = {name: KINDS[name](clip, frames.name, frames.stems, frames.size) for name in ORDER}
     inputs = PriorInputs(frames, find_provider("flow", "dis")(), {n: k.read for n, k in kinds.items()})  # type: ignore
     poses, scale = score_poses(known, frames.stems, frames.world_T_camera)
-    report("cameras", "", poses, 0.0)
+    report("cameras", "", poses)
     for name in ORDER[1:]:
         record = kinds[name].folder / "provider.json"
         provider = read_json(record, "provider record")["provider"] if record.is_file() else "files"
-        report(name, provider, score(known, frames.stems, name, inputs, scale), 0.0)
+        report(name, provider, score(known, frames.stems, name, inputs, scale))
 
 
-def report(kind: str, provider: str, figures: Figures, seconds: float) -> None:
+def report(kind: str, provider: str, figures: Figures, seconds: tuple[float, float] | None = None) -> None:
     """One line."""
     words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    print(f"{kind:8s} {provider:12s} {f'{seconds:6.2f} s/frame' if seconds else '':16s} {words}", flush=True)
+    spent = f"{seconds[0]:6.2f} ({seconds[1]:.2f}) s/frame" if seconds else ""
+    print(f"{kind:8s} {provider:12s} {spent:24s} {words}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,5 +13,6 @@ def dyngs_prior_providers() -> list[type[PriorProvider]]:
     from dyngs_plugins.priors.providers.flow_dis import DISFlow
     from dyngs_plugins.priors.providers.masks_epipolar import EpipolarMasks
     from dyngs_plugins.priors.providers.tracks_chained import ChainedTracks
+    from dyngs_plugins.priors.providers.tracks_klt import KLTTracks
 
-    return [DISFlow, EpipolarMasks, MultiViewDepth, ChainedTracks]
+    return [DISFlow, EpipolarMasks, MultiViewDepth, ChainedTracks, KLTTracks]

@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float, UInt8
 
 from dyngs_plugins.priors.providers.base import FrameResult, MaskProvider
 from dyngs_plugins.priors.providers.inputs import PriorInputs
-from dyngs_plugins.priors.providers.multiview import FitSettings, still_fit
-from dyngs_plugins.priors.providers.photometric import colour_contradiction
+from dyngs_plugins.priors.providers.multiview import FitSettings, observed_disparity_range, still_fit
+from dyngs_plugins.priors.providers.pair_geometry import pair_fit, pairwise_still_flows, poses_explain_flow
+from dyngs_plugins.priors.providers.photometric import colour_contradiction, posed_still_flows
 from dyngs_plugins.priors.providers.temporal import Recent, vote
 
 _SMALL = np.ones((3, 3), np.uint8)
@@ -35,6 +36,8 @@ class EpipolarMasks(MaskProvider):
     name: ClassVar[str] = "epipolar"
     needs_cameras: ClassVar[bool] = True
 
+    #: What stands still: by the cameras' "poses", by "pairs" of images alone, or "auto": poses if they explain the flow.
+    geometry: str = "auto"
     #: Geometric misfit, in noise units, above which a pixel may belong to a moving object.
     support: float = 1.0
     #: Colour contradiction, in noise units, above which a pixel that is also well supported surely moves.
@@ -72,9 +75,19 @@ class EpipolarMasks(MaskProvider):
 
     def _evidence(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w 3"]:
         """Misfit and colour contradiction in noise units, and how far they may be trusted; half floats for memory."""
-        fit = still_fit(inputs, i, FitSettings())
-        colour = colour_contradiction(inputs, i, FitSettings(), self.colour_offsets, self.image_noise)
+        settings = FitSettings()
+        if self.uses_poses(inputs):
+            fit, still_flows = still_fit(inputs, i, settings), posed_still_flows(inputs, i, settings)
+        else:
+            fit, still_flows = pair_fit(inputs, i, settings), pairwise_still_flows(inputs, i)
+        colour = colour_contradiction(inputs, i, settings, self.colour_offsets, self.image_noise, still_flows)
         return np.stack([fit.misfit, colour, fit.trust], axis=-1).astype(np.float16)
+
+    def uses_poses(self, inputs: PriorInputs) -> bool:
+        """Whether the evidence comes from the cameras' poses (not: from pairs of images alone)."""
+        if self.geometry != "auto":
+            return self.geometry == "poses"
+        return inputs.remember(("masks use poses",), lambda: poses_are_usable(inputs))
 
     def cut(
         self,
@@ -110,6 +123,13 @@ class EpipolarMasks(MaskProvider):
         keep = evidence >= self.min_share * max(evidence.max(), 1e-6)
         keep[0] = False
         return keep[parts].astype(np.uint8)
+
+
+def poses_are_usable(inputs: PriorInputs) -> bool:
+    """Whether the poses show parallax and explain the flow of what stands still."""
+    if inputs.frames.world_T_camera is None or observed_disparity_range(inputs) is None:
+        return False
+    return poses_explain_flow(inputs)
 
 
 def grab_cut(

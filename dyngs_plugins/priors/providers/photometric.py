@@ -7,6 +7,8 @@ the two leaves the pixels where only motion explains what is seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import cv2
 import numpy as np
 from jaxtyping import Float
@@ -21,29 +23,30 @@ _MARGIN = 3  # pixels at the border whose window would leave the image
 _LARGEST = 6.0  # colour errors beyond this many noise units say no more
 
 
-def colour_contradiction(
-    inputs: PriorInputs, i: int, settings: FitSettings, offsets: tuple[int, ...], image_noise: float
-) -> Float[np.ndarray, "h w"]:
-    """How much worse still surfaces explain the colours around a pixel than flow does, in noise units; 0 if static.
+StillFlows = Callable[[int], Sequence[Float[np.ndarray, "h w 2"]]]
+"""For a neighbour j: flows to it that still points might have, NaN where there is none."""
 
-    Two still surfaces are tried: the pixel's own best fit, and the completion of the trusted static pixels around it.
+
+def colour_contradiction(
+    inputs: PriorInputs, i: int, settings: FitSettings, offsets: tuple[int, ...], image_noise: float,
+    still_flows: StillFlows,
+) -> Float[np.ndarray, "h w"]:  # fmt: skip
+    """How much worse still points explain the colours around a pixel than flow does, in noise units; 0 if static.
 
     Args:
         offsets: neighbours at +- these many frames are compared.
         image_noise: standard deviation of a colour difference in CIELAB units.
+        still_flows: where still points would go.
     """
-    fit = still_fit(inputs, i, settings)
-    surfaces = (fit.disparity, trusted_surface(inputs, i, fit))
     lab = _lab(inputs, i)
     tolerance = np.sqrt(image_noise**2 + (0.35 * _gradient(lab)) ** 2)
-    total, count = np.zeros(fit.disparity.shape, np.float32), np.zeros(fit.disparity.shape, np.float32)
+    total, count = np.zeros(tolerance.shape, np.float32), np.zeros(tolerance.shape, np.float32)
     for j in neighbours(len(inputs.frames), i, offsets):
         other = _lab(inputs, j)
         flow_error, comparable = _colour_error(lab, other, inputs.flow(i, j), tolerance)
         still_error = np.full_like(flow_error, np.inf)
-        for disparity in surfaces:
-            flow = np.nan_to_num(induced_flow(inputs.frames, i, j, disparity), nan=1e4)
-            error, seen = _colour_error(lab, other, flow, tolerance)
+        for flow in still_flows(j):
+            error, seen = _colour_error(lab, other, np.nan_to_num(flow, nan=1e4), tolerance)
             still_error = np.minimum(still_error, np.where(seen, error, _LARGEST))
         valid = comparable & (inputs.flow_error(i, j) < settings.max_round_trip_px)
         total += np.clip(still_error - flow_error, -1.0, 4.0) * valid
@@ -52,6 +55,13 @@ def colour_contradiction(
     border = _MARGIN + 1
     result[:border], result[-border:], result[:, :border], result[:, -border:] = 0.0, 0.0, 0.0, 0.0
     return result
+
+
+def posed_still_flows(inputs: PriorInputs, i: int, settings: FitSettings) -> StillFlows:
+    """Of two still surfaces: each pixel's own best fit, and the completion of the trusted pixels around it."""
+    fit = still_fit(inputs, i, settings)
+    surfaces = (fit.disparity, trusted_surface(inputs, i, fit))
+    return lambda j: [induced_flow(inputs.frames, i, j, disparity) for disparity in surfaces]
 
 
 def trusted_surface(inputs: PriorInputs, i: int, fit: StillFit) -> Float[np.ndarray, "h w"]:

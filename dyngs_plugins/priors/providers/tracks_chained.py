@@ -149,17 +149,17 @@ class ChainedTracks(TrackProvider):
         error = np.sqrt(chain.errors[-step] ** 2 + trip**2 + self.step_noise_px**2)
         change = np.linalg.norm(sample(_blurred_lab(inputs, b), end) - chain.colour, axis=-1)
         good = chain.visible[-step] & (trip < self.max_round_trip_px) & inside(end, inputs.frames.size)
-        good &= (change < self.max_colour_change) & (sample(self._landing(inputs, b), end) > 0.5)
+        good &= (change < self.max_colour_change) & (sample(moving_nearby(inputs, b, self.mask_margin), end) > 0.5)
         return end, np.where(good, error, np.inf)
 
-    def _landing(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
-        """Where points of moving objects may be in frame i."""
 
-        def make() -> np.ndarray:
-            kernel = np.ones((2 * self.mask_margin + 1,) * 2, np.uint8)
-            return cv2.dilate(inputs.mask(i).astype(np.uint8), kernel).astype(np.float32)
+def moving_nearby(inputs: PriorInputs, i: int, margin: int) -> Float[np.ndarray, "h w"]:
+    """1 where points of moving objects may be in frame i: on the mask, or at most `margin` pixels from it."""
 
-        return inputs.remember(("landing", i, self.mask_margin), make)
+    def make() -> np.ndarray:
+        return cv2.dilate(inputs.mask(i).astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8)).astype(np.float32)
+
+    return inputs.remember(("landing", i, margin), make)
 
 
 def carried_by_neighbours(
