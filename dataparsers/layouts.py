@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dataparsers.checks import image_files
@@ -90,7 +90,7 @@ def find_sequences(root: Path, layout: CasualLayout, wanted: str | None) -> Clip
                 f"{described}: it names the sequences {absent}, but {base} has images only for {', '.join(present)}. "
                 "Correct the file, or put the images there."
             )
-        return ClipInfo(sequences, info.num_frames, info.fps, info.frame_index, info.protocol)
+        return replace(info, sequences=sequences)
     if wanted is None and len(present) > 1:
         raise ValueError(
             f"{base}: found {len(present)} sequences ({', '.join(present)}), expected one. Pick with "

@@ -143,7 +143,8 @@ def _read_frames(
             if steps[i] in kept:
                 mask = either_case(where.masks / f"{image.stem}.png") if where.masks else None
                 depth = either_case(where.depth / f"{image.stem}.npy") if where.depth else None
-                frames.append(Frame(image, poses[i], K, steps[i] - kept.start, camera, mask, depth))
+                time = info.time(steps[i], kept)
+                frames.append(Frame(image, poses[i], K, steps[i] - kept.start, camera, mask, depth, time))
         keyframes += [(camera, steps[k] - kept.start) for k in solved.keyframes if steps[k] in kept]
     return frames, keyframes
 
@@ -247,6 +248,7 @@ def _held_out_views(root: Path, info: ClipInfo, kept: range) -> tuple[ClipViews,
             view.camera,
             path.parent / view.mask if view.mask else None,
             path.parent / view.depth if view.depth else None,
+            info.time(view.frame, kept),
         )
         for view in views
     ]

@@ -22,7 +22,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 """Name of each subcommand and the function that is its command line and its help."""
 
 OUR_PACKAGES = ("dyngs_plugins", "dataparsers", "method_configs")
-USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError)
+USER_ERRORS = (ValueError, OSError, MemoryError)
 
 
 def main(args: Sequence[str] | None = None) -> None:

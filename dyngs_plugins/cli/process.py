@@ -1,22 +1,29 @@
-"""``dyngs process SOURCE --out CLIP``: give a video's frames the priors that training needs."""
+"""``dyngs process SOURCE --out CLIP``: make of a video what training needs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-Kind = Literal["flow", "masks", "depth", "tracks"]
+Kind = Literal["flow", "cameras", "masks", "depth", "tracks"]
 
 
 def process(
     source: Annotated[Path, tyro.conf.arg(metavar="SOURCE")],
     /,
     out: Path | None = None,
+    fps: float | None = None,
+    max_frames: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    right: Path | None = None,
     height: int | None = None,
     width: int | None = None,
     max_size: int | None = None,
     holdout: int = 8,
+    focal: float | None = None,
     flow: str = "dis",
+    cameras: str = "tracks",
     masks: str = "epipolar",
     depth: str = "multiview",
     tracks: str = "chained",
@@ -31,13 +38,23 @@ def process(
     What exists is used and never overwritten; a run that was stopped continues where it was. Nothing is downloaded.
 
     Args:
-        source: A folder with images/ and poses_bounds.npy (LLFF axes), or a clip folder that lacks priors.
+        source: A film, a folder of images, a folder of simultaneous cameras (left/ and right/, or cam*/), a folder with
+            images/ and poses_bounds.npy (LLFF axes), or a clip folder that lacks cameras or priors.
         out: The clip folder to make. A clip folder as source is filled in place without it.
-        height: Height of the images to write, in pixels. The default keeps the source's size.
+        fps: Frames per second to take of a film, at most. For a folder of images: the rate at which they were taken.
+        max_frames: Take at most so many frames, thinned evenly.
+        start: Second of the footage to begin at.
+        end: Second of the footage to stop before.
+        right: A second film or folder of images, filmed at the same time: the right view of a stereo pair.
+        height: Height of the images to write, in pixels. Default: films and bare images get 480 pixels at their shorter
+            side if they are larger; images with cameras keep their size.
         width: Width of the images to write, in pixels. With height alone or width alone the aspect ratio is kept.
         max_size: Longer side of the images to write, in pixels; smaller images are not enlarged.
-        holdout: Every n-th frame, the first included, is held out for evaluation and influences no prior. 0: none.
+        holdout: Every n-th frame is held out for evaluation and influences no prior; of footage never the first or last.
+            0: none.
+        focal: Focal length in pixels of the source's images, if you know it. Default: from EXIF, else it is solved.
         flow: Provider of optical flow.
+        cameras: Provider of cameras, for sources without any.
         masks: Provider of moving-object masks.
         depth: Provider of dense depth.
         tracks: Provider of long point tracks.
@@ -49,14 +66,20 @@ def process(
     """
     from dyngs_plugins.priors.command import run
 
-    names = {"flow": flow, "masks": masks, "depth": depth, "tracks": tracks}
+    names = {"flow": flow, "cameras": cameras, "masks": masks, "depth": depth, "tracks": tracks}
     run(
         source.expanduser(),
         None if out is None else out.expanduser(),
+        fps=fps,
+        max_frames=max_frames,
+        start=start,
+        end=end,
+        right=None if right is None else right.expanduser(),
         height=height,
         width=width,
         max_size=max_size,
         holdout=holdout,
+        focal=focal,
         providers=names,
         track_stride=track_stride,
         settings=settings,

@@ -35,6 +35,15 @@ class ClipInfo:
     frame_index: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Time step of each image stem, per sequence; images without an entry count up from 0 in name order."""
     protocol: str | None = None
+    seconds: tuple[float, ...] | None = None
+    """When each time step was filmed; None: they are evenly spaced."""
+
+    def time(self, step: int, kept: range) -> float | None:
+        """The time in [0, 1] of a step over the steps in use; None without ``seconds``, where all are evenly spaced."""
+        if self.seconds is None or len(kept) < 2:
+            return None
+        first, last = self.seconds[kept[0]], self.seconds[kept[-1]]
+        return (self.seconds[step] - first) / (last - first)
 
 
 @dataclass(frozen=True)
@@ -91,10 +100,14 @@ def write_clip_json(
     fps: float | None = None,
     frame_index: Mapping[str, Mapping[str, int]] | None = None,
     protocol: str | None = None,
+    seconds: Sequence[float] | None = None,
 ) -> None:
     """Write ``ROOT/clip.json``; ``path`` is the file. See :class:`ClipInfo` for the fields."""
-    info = ClipInfo(tuple(sequences), int(num_frames), fps, frame_index or {}, protocol)
-    write_json(path, {"format": CLIP_FORMAT, "version": CLIP_VERSION, **asdict(info)})
+    info = asdict(ClipInfo(tuple(sequences), int(num_frames), fps, frame_index or {}, protocol))
+    del info["seconds"]
+    if seconds is not None:
+        info["seconds"] = [float(value) for value in seconds]
+    write_json(path, {"format": CLIP_FORMAT, "version": CLIP_VERSION, **info})
 
 
 def read_clip_json(path: Path) -> ClipInfo:
@@ -127,7 +140,23 @@ def read_clip_json(path: Path) -> ClipInfo:
                 f"{path}: time steps of {sequence} must differ and lie in 0..{num_frames - 1}; "
                 f"found {dict(list((outside or steps).items())[:5])}. Expected whole numbers. Correct the file."
             )
-    return ClipInfo(tuple(sequences), num_frames, fps, frame_index, content.get("protocol"))
+    seconds = _seconds(path, content.get("seconds"), num_frames)
+    return ClipInfo(tuple(sequences), num_frames, fps, frame_index, content.get("protocol"), seconds)
+
+
+def _seconds(path: Path, given: Any, num_frames: int) -> tuple[float, ...] | None:
+    """The times of all steps, checked: as many, finite and increasing."""
+    if given is None:
+        return None
+    try:
+        values = tuple(number(value) for value in given)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"{path}: seconds hold something else than numbers ({error}). Correct the file.") from error
+    rising = all(a < b for a, b in zip(values, values[1:], strict=False))
+    if len(values) != num_frames or not rising or not np.isfinite(values).all():
+        raise ValueError(f"{path}: found {len(values)} seconds; expected {num_frames} finite numbers, one for each time "
+                         "step, each later than the one before. Correct them, or remove them for even steps.")  # fmt: skip
+    return values
 
 
 def write_eval_json(path: Path, protocol: str, views: Sequence[EvalView]) -> None:

@@ -1,11 +1,12 @@
-"""`dyngs process` as a function: source in, clip folder with priors, previews and a record out."""
+"""`dyngs process` as a function: source in, clip folder with priors, a summary page and a record out."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +14,91 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dyngs_plugins.hooks import find_provider, registry
 from dyngs_plugins.priors.clip_files import write_json
 from dyngs_plugins.priors.eval_masks import make_eval_masks
-from dyngs_plugins.priors.ingest import RECORD, open_clip
-from dyngs_plugins.priors.process import KindReport, make_priors, make_providers
+from dyngs_plugins.priors.footage import Choice
+from dyngs_plugins.priors.ingest import open_clip
+from dyngs_plugins.priors.kind_report import KindReport
+from dyngs_plugins.priors.limits import clip_bytes, space_advice
+from dyngs_plugins.priors.prepared import RECORD, PreparedClip
+from dyngs_plugins.priors.process import DEFAULT_CAMERAS, DEFAULT_PROVIDERS, make_priors, make_providers
+from dyngs_plugins.priors.summary import write_summary
+from dyngs_plugins.priors.timings import add_timing
 
 
 def run(
     source: Path, out: Path | None = None, *, height: int | None = None, width: int | None = None,
-    max_size: int | None = None, holdout: int = 8, providers: dict[str, str] | None = None,
-    track_stride: int | None = None,
-    settings: Sequence[str] = (), redo: Sequence[str] = (), eval_masks: bool = True, memory_gb: float = 2.0,
+    max_size: int | None = None, fps: float | None = None, max_frames: int | None = None, start: float | None = None,
+    end: float | None = None, right: Path | None = None, focal: float | None = None, holdout: int = 8,
+    providers: dict[str, str] | None = None, track_stride: int | None = None, settings: Sequence[str] = (),
+    redo: Sequence[str] = (), eval_masks: bool = True, memory_gb: float = 2.0,
 ) -> list[KindReport]:  # fmt: skip
     """See `dyngs process --help` (dyngs_plugins/cli/process.py) for the arguments.
 
     Raises:
-        FileNotFoundError, FileExistsError, ValueError: with what was found, expected and what to try.
+        FileNotFoundError, FileExistsError, ValueError, OSError, MemoryError: with what was found, expected and what to
+            try.
     """
     console = Console()
-    values = parse_settings(settings)
-    if track_stride is not None:
-        values.setdefault("tracks", {}).setdefault("stride", track_stride)
-    chosen = make_providers(providers or {}, values)
-    start = time.perf_counter()
-    with _progress(console) as track:
-        clip = open_clip(source, out, height=height, width=width, max_size=max_size, holdout=holdout, track=track)
-        reports = make_priors(clip, chosen, track, lambda line: console.print(line, soft_wrap=True), redo, memory_gb)
-        if eval_masks:
-            make_eval_masks(clip, chosen, track, memory_gb)
-    seconds = time.perf_counter() - start
-    write_json(clip.root / RECORD, {"input": clip.source, "status": "complete", "protocol": clip.protocol,
-               "seconds": round(seconds, 1), "kinds": [vars(r) for r in reports]})  # fmt: skip
+    choice = Choice(fps, max_frames, start, end)
+    if focal is not None and not focal > 0:
+        raise ValueError(f"--focal is {focal}; expected a focal length in pixels of the source's images.")
+    chosen = make_providers(*_named(providers or {}, settings, track_stride))
+    begin = time.perf_counter()
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    with _progress(console) as track, space_advice(out or source, _about(source)):
+        clip = open_clip(source, out, height=height, width=width, max_size=max_size, holdout=holdout, track=track,
+                         choice=choice, right=right, say=say)  # fmt: skip
+        for note in clip.report.notes if clip.report is not None else ():
+            say(note)
+        with space_advice(clip.root, _needed(clip)):
+            clip, reports = make_priors(clip, chosen, track, say, redo, memory_gb, focal,
+                                        done=lambda report: add_timing(clip.root, report))  # fmt: skip
+            if eval_masks:
+                make_eval_masks(clip, chosen, track, memory_gb)
+            _write_record(clip, reports)
+            page = write_summary(clip, chosen, reports, memory_gb)
     console.print(_table(reports))
-    console.print(
-        f"{clip.root}: {clip.protocol}; {seconds:.0f} s. Look at {clip.root / 'preview'} before you train. "
-        f"Next: ns-train dyn-som --data {clip.root}",
-        soft_wrap=True,
-        highlight=False,
-    )
+    say(f"{clip.root}: {clip.protocol}; {time.perf_counter() - begin:.0f} s. Look at {page} before you train. Next: "
+        f"ns-train dyn-som --data {clip.root}")  # fmt: skip
     return reports
+
+
+def _named(
+    names: Mapping[str, str], settings: Sequence[str], track_stride: int | None
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Provider names, cameras included, and their settings."""
+    values = parse_settings(settings)
+    names = {**DEFAULT_PROVIDERS, "cameras": DEFAULT_CAMERAS, **names}
+    if "cameras" not in registry().prior_providers:
+        del names["cameras"]
+    tracker = find_provider("tracks", names["tracks"])
+    if track_stride is not None and "stride" in {field.name for field in dataclasses.fields(tracker)}:
+        values.setdefault("tracks", {}).setdefault("stride", track_stride)
+    return names, values
+
+
+def _needed(clip: PreparedClip) -> float:
+    """Disk that the whole clip will take, roughly."""
+    return sum(clip_bytes(len(frames), frames.size) for frames in clip.everything)
+
+
+def _about(source: Path) -> float:
+    """Disk that extracted frames will take before anything is known about them."""
+    return 4.0 * source.stat().st_size if source.is_file() else 1e8
+
+
+def _write_record(clip: PreparedClip, reports: Sequence[KindReport]) -> None:
+    """What was done, without what differs between equal runs."""
+    kinds = [{"sequence": r.sequence, "kind": r.kind, "provider": r.provider, "files": r.made + r.kept,
+              "measures": r.measures} for r in reports]  # fmt: skip
+    write_json(
+        clip.root / RECORD, {"input": clip.source, "status": "complete", "protocol": clip.protocol, "kinds": kinds}
+    )
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -74,7 +121,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Any]:
+def _progress(console: Console) -> Iterator[Callable[..., Any]]:
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         yield lambda items, title, total=None: bar.track(items, total=total, description=title)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from dyngs_plugins.priors.clip_files import read_json, write_json
-from dyngs_plugins.priors.ingest import PreparedClip
+from dyngs_plugins.priors.prepared import PreparedClip
 from dyngs_plugins.priors.prior_kinds import KINDS
 from dyngs_plugins.priors.process import Track, prior_inputs
 from dyngs_plugins.priors.providers.base import PriorProvider

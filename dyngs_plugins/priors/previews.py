@@ -1,4 +1,4 @@
-"""Contact sheets of the priors, to see at a glance whether they are sound: preview/{masks,depth,tracks}.jpg."""
+"""Contact sheets of frames and priors, to see at a glance whether they are sound: summary/{frames,flow,...}.jpg."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.som_files import write_image
 
+FOLDER = "summary"
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
 def write_previews(root: Path, inputs: PriorInputs, suffix: str = "", max_frames: int = 24) -> list[Path]:
-    """Write the sheets of one camera.
+    """Write the sheets of one camera: the same frames in all of them.
 
     Args:
         suffix: added to the file names, to tell cameras apart.
@@ -25,16 +26,38 @@ def write_previews(root: Path, inputs: PriorInputs, suffix: str = "", max_frames
     count = len(inputs.frames)
     frames = sorted({int(i) for i in np.linspace(0, count - 1, min(count, max_frames)).round()})
     draw: dict[str, Callable[[int], Picture]] = {
+        "frames": lambda i: labelled(brightened(inputs.image(i)), str(inputs.frames.frame_index[i])),
+        "flow": lambda i: flow_picture(inputs.flow(i, i + 1 if i + 1 < count else i - 1)),
         "masks": lambda i: _mask_picture(inputs, i),
         "depth": _depth_painter(inputs, frames),
         "tracks": lambda i: _track_picture(inputs, i),
     }
     files = []
     for name, paint in draw.items():
-        file = root / "preview" / f"{name}{suffix}.jpg"
+        file = root / FOLDER / f"{name}{suffix}.jpg"
         write_image(file, contact_sheet([paint(i) for i in frames]))
         files.append(file)
     return files
+
+
+def labelled(image: Picture, text: str) -> Picture:
+    """The image with a text in its upper left corner."""
+    scale = max(image.shape[0] / 240, 0.4)
+    place, thickness = (int(6 * scale), int(22 * scale)), max(int(round(2 * scale)), 1)
+    picture = np.ascontiguousarray(image)
+    for colour, width in (((0, 0, 0), 2 * thickness + 1), ((255, 255, 255), thickness)):
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * scale, colour, width, cv2.LINE_AA)
+    return picture
+
+
+def flow_picture(flow: Float[np.ndarray, "h w 2"]) -> Picture:
+    """Direction as hue, length as saturation: white rests, full colours move as far as the fastest percent."""
+    length = np.linalg.norm(flow, axis=-1)
+    angle = np.arctan2(flow[..., 1], flow[..., 0])
+    hue = (angle / (2 * np.pi) % 1.0 * 180.0).astype(np.uint8)
+    saturation = np.clip(length / max(float(np.percentile(length, 99)), 0.5) * 255.0, 0, 255).astype(np.uint8)
+    value = np.full_like(hue, 255)
+    return cv2.cvtColor(np.stack([hue, saturation, value], axis=-1), cv2.COLOR_HSV2RGB)
 
 
 def contact_sheet(pictures: list[Picture], max_width: int = 2000) -> Picture:
@@ -74,7 +97,7 @@ def _depth_painter(inputs: PriorInputs, frames: list[int]) -> Callable[[int], Pi
         level = np.clip((disparity - low) / max(high - low, 1e-9) * 255.0, 0, 255).astype(np.uint8)
         colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
         colours[disparity <= 0] = 0
-        return np.vstack([brightened(inputs.image(i)), colours])
+        return colours
 
     return paint
 

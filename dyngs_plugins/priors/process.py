@@ -13,17 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from dyngs_plugins.hooks import find_provider
+from dyngs_plugins.hooks import find_provider, registry
 from dyngs_plugins.priors.clip_files import read_json, write_json
-from dyngs_plugins.priors.ingest import PreparedClip
+from dyngs_plugins.priors.kind_report import KindReport
+from dyngs_plugins.priors.limits import bytes_to_come, memory_advice, space_advice
 from dyngs_plugins.priors.measures import measure
-from dyngs_plugins.priors.previews import write_previews
+from dyngs_plugins.priors.prepared import PreparedClip
 from dyngs_plugins.priors.prior_kinds import KINDS, PriorKind
 from dyngs_plugins.priors.providers.base import FlowProvider, PriorProvider
+from dyngs_plugins.priors.providers.camera_base import CameraProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
+from dyngs_plugins.priors.solve import delete_cameras, is_still, solve_cameras
 
 DEFAULT_PROVIDERS = {"flow": "dis", "masks": "epipolar", "depth": "multiview", "tracks": "chained"}
 """The provider of each kind that needs no downloaded weights."""
+DEFAULT_CAMERAS = "tracks"
 
 PROVIDER_FILE = "provider.json"
 T = TypeVar("T")
@@ -38,32 +42,25 @@ class Track(Protocol):
 Say = Callable[[str], None]
 
 
-@dataclasses.dataclass
-class KindReport:
-    """What happened to one kind of prior of one camera."""
-
-    sequence: str
-    kind: str
-    provider: str
-    made: int = 0
-    kept: int = 0
-    seconds: float = 0.0
-    measures: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
 def make_providers(names: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, PriorProvider]:
     """The providers by kind.
 
     Args:
-        names: provider name per kind; kinds that are not named get their default.
+        names: provider name per kind; kinds that are not named get their default, cameras none.
         settings: values of provider fields per kind.
 
     Raises:
         ValueError: for an unknown kind, provider or setting, with the closest known name.
     """
+    wanted = {**DEFAULT_PROVIDERS, **names}
+    unknown = sorted(set(settings) - set(wanted))
+    if unknown:
+        raise ValueError(
+            f"--settings {unknown[0]}...: no such kind of prior here. Expected one of {', '.join(wanted)}."
+        )
     providers = {}
-    for kind, default in DEFAULT_PROVIDERS.items():
-        cls = find_provider(kind, names.get(kind, default))
+    for kind, name in wanted.items():
+        cls = find_provider(kind, name)
         known = [field.name for field in dataclasses.fields(cls)]
         values = settings.get(kind, {})
         for name in values:
@@ -79,34 +76,128 @@ def make_providers(names: Mapping[str, str], settings: Mapping[str, Mapping[str,
 
 def make_priors(
     clip: PreparedClip, providers: Mapping[str, PriorProvider], track: Track, say: Say, redo: Iterable[str] = (),
-    memory_gb: float = 2.0,
-) -> list[KindReport]:  # fmt: skip
-    """Make every prior that is missing, kind by kind.
+    memory_gb: float = 2.0, focal: float | None = None, done: Callable[[KindReport], None] = lambda report: None,
+) -> tuple[PreparedClip, list[KindReport]]:  # fmt: skip
+    """Make every prior that is missing: flow, then cameras, then the kinds that need them.
 
     Args:
         track: wraps an iterable in a progress bar with a title.
         say: prints a line for the user.
         redo: kinds whose files are deleted first.
+        focal: focal length in pixels of the source, for clips without cameras.
+        done: called with each report as soon as its files are complete.
+
+    Returns:
+        the clip with its cameras, and what happened to each kind of each camera's sequence.
+
+    Raises:
+        ValueError: among others, where the camera stands still and depth cannot be triangulated.
     """
-    reports = []
-    for frames in clip.training:
-        kinds = {name: kind(clip.root, frames.name, frames.stems, frames.size) for name, kind in KINDS.items()}
-        for name in redo:
-            _delete(kinds[name])
+    redo = set(redo)
+    clip = delete_cameras(clip) if "cameras" in redo else clip
+    reports: list[KindReport] = []
+    fresh: dict[str, set[str]] = {frames.name: set() for frames in clip.training}
+
+    def make(frames: FrameSequence, names: Iterable[str]) -> None:
+        kinds = kinds_of(clip, frames)
         inputs = prior_inputs(frames, kinds, providers, memory_gb)
-        made: list[str] = []
-        for name, kind in kinds.items():
-            report = make_kind(kind, providers[name], inputs, track, say)
-            older = [need for need in kind.needs if need in made]
-            if report.kept and older:
-                say(f"{kind.sequence}: {report.kept} {name} files are older than the {' and '.join(older)} they are "
-                    f"made from. To make them again: --redo {name}.")  # fmt: skip
+        for name in names:
+            if name in redo:
+                _delete(kinds[name])
+            report = make_kind(kinds[name], providers[name], inputs, track, say)
+            _say_if_older(kinds[name], report, fresh[frames.name], say)
             if report.made:
-                made.append(name)
-            report.measures = measure(name, inputs, kind)
+                fresh[frames.name].add(name)
             reports.append(report)
-        write_previews(clip.root, inputs, suffix=f"_{frames.name}" if len(clip.training) > 1 else "")
-    return reports
+            done(report)
+
+    names = list(KINDS)
+    _refuse_unavailable(clip, providers, redo)
+    first = [name for name in names if not (set(KINDS[name].needs) | {name}) - {"flow"}]
+    for frames in clip.training:
+        make(frames, first)
+    clip, solved = _cameras(clip, providers, focal, memory_gb, track, say)
+    for report in solved:
+        fresh[report.sequence] |= {"cameras"} if report.made else set()
+        reports.append(report)
+        done(report)
+    blocked = _depth_is_blocked(clip, providers)
+    for frames in clip.training:
+        make(frames, [name for name in names if name not in first and not (name == "depth" and blocked)])
+    if blocked:
+        raise ValueError(blocked)
+    for frames in clip.training:
+        kinds = kinds_of(clip, frames)
+        inputs = prior_inputs(frames, kinds, providers, memory_gb)
+        for report in reports:
+            if report.sequence == frames.name and report.kind in kinds:
+                report.measures = measure(report.kind, inputs, kinds[report.kind])
+    return clip, sorted(reports, key=lambda r: list(fresh).index(r.sequence))
+
+
+def kinds_of(clip: PreparedClip, frames: FrameSequence) -> dict[str, PriorKind]:
+    """Where the priors of a sequence lie, by the name of the kind."""
+    return {name: kind(clip.root, frames.name, frames.stems, frames.size) for name, kind in KINDS.items()}
+
+
+def _refuse_unavailable(clip: PreparedClip, providers: Mapping[str, PriorProvider], redo: set[str]) -> None:
+    """Raise before anything is computed when a provider with work to do cannot run here."""
+    for frames in clip.training:
+        for name, kind in kinds_of(clip, frames).items():
+            files = (path for i in range(len(frames)) for path in kind.paths(i).values())
+            reason = providers[name].unavailable() if name in redo or not all(f.is_file() for f in files) else None
+            if reason:
+                raise FileNotFoundError(f"--{name} {providers[name].name}: {reason}")
+
+
+def _cameras(
+    clip: PreparedClip, providers: Mapping[str, PriorProvider], focal: float | None, memory_gb: float, track: Track,
+    say: Say,
+) -> tuple[PreparedClip, list[KindReport]]:  # fmt: skip
+    """Cameras of clips that lack them, or lacked them in an earlier run."""
+    solver = providers.get("cameras")
+    if solver is None and all(frames.has_cameras for frames in clip.training):
+        return clip, []
+    if not isinstance(solver, CameraProvider):
+        what = "no camera provider was named" if solver is None else f"{solver.name!r} is not a CameraProvider"
+        raise ValueError(f"{clip.root}: its images have no cameras, and {what}. Name one with --cameras.")
+
+    def inputs_of(frames: FrameSequence, has_files: bool) -> PriorInputs:
+        return prior_inputs(frames, kinds_of(clip, frames), providers, memory_gb, ("flow",) if has_files else ())
+
+    title = f"{clip.training[0].name}: cameras ({solver.name})"
+    with memory_advice("cameras", solver.name, clip.training[0].size, memory_gb):
+        (result,) = list(track((solve_cameras(clip, solver, inputs_of, focal, say) for _ in range(1)), title, 1))
+    return result
+
+
+def _depth_is_blocked(clip: PreparedClip, providers: Mapping[str, PriorProvider]) -> str:
+    """Why depth cannot be made, or an empty text."""
+    provider = providers["depth"]
+    if not getattr(provider, "needs_parallax", False) or not is_still(clip):
+        return ""
+    frames = clip.training[0]
+    depth = kinds_of(clip, frames)["depth"]
+    if all(path.is_file() for i in range(len(frames)) for path in depth.paths(i).values()):
+        return ""
+    others = [
+        name for name, cls in registry().prior_providers["depth"].items() if not getattr(cls, "needs_parallax", False)
+    ]
+    return (
+        f"{clip.root}: the camera stands still (or only turns), so depth cannot be triangulated: one viewpoint shows no "
+        f"parallax. Flow, cameras, masks and tracks are made. Depth must come from elsewhere: put files of your own into "
+        f"{depth.folder}, or run the same command again with --depth "
+        f"{' or --depth '.join(sorted(others)) or 'NAME of a provider that needs no parallax'}."
+    )
+
+
+def _say_if_older(kind: PriorKind, report: KindReport, fresh: set[str], say: Say) -> None:
+    """Kept files may be made from files that have just been made anew."""
+    made_from = {*kind.needs, "cameras"} if kind.name in ("masks", "depth") else set(kind.needs)
+    older = [need for need in ("flow", "cameras", "masks") if need in made_from & fresh]
+    if report.kept and older:
+        say(f"{kind.sequence}: {report.kept} {kind.name} files are older than the {' and '.join(older)} they are made "
+            f"from. To make them again: --redo {kind.name}.")  # fmt: skip
 
 
 def prior_inputs(
@@ -136,9 +227,16 @@ def make_kind(kind: PriorKind, provider: PriorProvider, inputs: PriorInputs, tra
         return report
     start = time.perf_counter()
     title = f"{kind.sequence}: {kind.name} ({provider.name})"
-    for _ in track(_write_results(kind, provider, inputs, missing), title, len(missing)):
-        pass
+    hint = provider.lower_memory if isinstance(provider.lower_memory, str) else ""
+    with (
+        memory_advice(kind.name, provider.name, kind.size, inputs.memory_gb, hint),
+        space_advice(kind.folder, bytes_to_come(kind, len(missing))),
+    ):
+        for _ in track(_write_results(kind, provider, inputs, missing), title, len(missing)):
+            pass
     report.seconds = time.perf_counter() - start
+    for note in provider.notes():
+        say(f"{kind.sequence}: {note}")
     return report
 
 

@@ -1,4 +1,7 @@
-"""What `dyngs process` can start from: images with poses_bounds.npy (LLFF), or a clip folder that lacks priors."""
+"""Folders that `dyngs process` can start from: images with poses_bounds.npy (LLFF), or a clip folder that lacks priors.
+
+Films and bare images are `dyngs_plugins.priors.footage`.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from dyngs_plugins.priors.som_files import read_cameras
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SUPPORTED = (
-    "Expected one of: a folder with images/ (or images directly in it) and poses_bounds.npy; "
-    "a clip folder with images/SEQ/ and droid_recon/SEQ.npy."
+    "Expected one of: a film (.mp4, .mov, ...); a folder of images; a folder with images/ and poses_bounds.npy; "
+    "a clip folder with images/SEQ/."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Frames with cameras, as they lie on disk, before resizing and holding out."""
+    """Frames as they lie on disk, with cameras where there are some, before resizing and holding out."""
 
     root: Path
     layout: str  # "llff" or "clip"
@@ -46,8 +49,8 @@ def read_source(root: Path) -> Source:
         return read_llff(root)
     if (root / "droid_recon").is_dir() or (root / "clip.json").is_file():
         return read_clip(root)
-    if _image_files(root) or _image_files(root / "images"):
-        raise ValueError(f"{root}: there are images, but no cameras (poses_bounds.npy is missing). {SUPPORTED}")
+    if any(_image_files(folder) for folder in (root / "images").glob("*")):
+        return read_clip(root)
     raise FileNotFoundError(f"{root}: no images found. {SUPPORTED}")
 
 
@@ -91,19 +94,24 @@ def read_clip(root: Path) -> Source:
         files = _image_files(root / "images" / name)
         if not files:
             raise FileNotFoundError(f"{root / 'images' / name}: no .png or .jpg images.")
-        cameras = read_cameras(root / "droid_recon" / f"{name}.npy", len(files))
-        size = image_size(files)
-        frames = FrameSequence(
-            name=name,
-            image_files=tuple(files),
-            frame_index=_time_steps(root, info, name, files),
-            size=size,
-            world_T_camera=np.asarray(cameras.world_T_camera, np.float64),
-            K=np.tile(cameras.K(size[1], size[0]).astype(np.float64), (len(files), 1, 1)),
+        bare = FrameSequence.without_cameras(
+            name, tuple(files), _time_steps(root, info, name, files), image_size(files)
         )
-        sequences.append(frames)
+        sequences.append(with_camera_file(bare, root / "droid_recon" / f"{name}.npy"))
     total = info.num_frames if info else max(max(s.frame_index) for s in sequences) + 1
     return Source(root, "clip", tuple(sequences), num_frames=total, fps=info.fps if info else None)
+
+
+def with_camera_file(frames: FrameSequence, path: Path) -> FrameSequence:
+    """The frames with the cameras of a file that has one pose for each; as they are where there is no such file."""
+    if not path.is_file():
+        return frames
+    cameras = read_cameras(path, len(frames))
+    return dataclasses.replace(
+        frames,
+        world_T_camera=np.asarray(cameras.world_T_camera, np.float64),
+        K=np.tile(cameras.K(frames.size[1], frames.size[0]).astype(np.float64), (len(frames), 1, 1)),
+    )
 
 
 def _time_steps(root: Path, info: ClipInfo | None, name: str, files: list[Path]) -> tuple[int, ...]:
@@ -138,18 +146,20 @@ def image_size(files: list[Path]) -> tuple[int, int]:
 
 def resized(frames: FrameSequence, size: tuple[int, int], image_files: tuple[Path, ...]) -> FrameSequence:
     """The same frames at another size (height, width), their images in `image_files`. K is scaled exactly."""
+    if not frames.has_cameras:
+        return dataclasses.replace(frames, size=size, image_files=image_files)
     scale = np.diag([size[1] / frames.size[1], size[0] / frames.size[0], 1.0])
     return dataclasses.replace(frames, size=size, image_files=image_files, K=scale @ frames.K)
 
 
 def subset(frames: FrameSequence, keep: list[int]) -> FrameSequence:
     """Only the frames at the positions `keep`."""
+    cameras = {"world_T_camera": frames.world_T_camera[keep], "K": frames.K[keep]} if frames.has_cameras else {}
     return dataclasses.replace(
         frames,
         image_files=tuple(frames.image_files[i] for i in keep),
         frame_index=tuple(frames.frame_index[i] for i in keep),
-        world_T_camera=frames.world_T_camera[keep],
-        K=frames.K[keep],
+        **cameras,
     )
 
 

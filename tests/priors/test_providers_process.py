@@ -87,8 +87,8 @@ def test_the_folder_is_complete(finished):
         record = json.loads((finished / kind / "camera0" / "provider.json").read_text())
         assert record["provider"] == provider
         assert record["settings"]
-    for kind in ("masks", "depth", "tracks"):
-        assert cv2.imread(str(finished / "preview" / f"{kind}.jpg")) is not None
+    for kind in ("frames", "flow", "masks", "depth", "tracks"):
+        assert cv2.imread(str(finished / "summary" / f"{kind}.jpg")) is not None
     assert not [name for name in files(finished) if name.endswith(".tmp")]
 
 
@@ -120,7 +120,7 @@ def test_the_record_says_what_was_done(finished):
     record = read_json(finished / "process.json", "record")
     assert record["status"] == "complete"
     kinds = {kind["kind"]: kind for kind in record["kinds"]}
-    assert kinds["tracks"]["made"] == len(TRAINING)
+    assert kinds["tracks"]["files"] == len(TRAINING)
     assert kinds["depth"]["measures"]["reprojection px"] < 0.5
     assert kinds["flow"]["measures"]["visible"] > 0.7
     assert 0.02 < kinds["masks"]["measures"]["moving"] < 0.5
@@ -165,7 +165,7 @@ def test_only_what_is_missing_is_made_again(video, finished, tmp_path, capsys):
         (clip / name).unlink()
     reports = run(video, clip, holdout=HOLDOUT, settings=FAST)
     after = {name: path.stat().st_mtime_ns for name, path in files(clip).items()}
-    rewritten = {name for name in before if after[name] != before[name] and not name.startswith("preview/")}
+    rewritten = {name for name in before if after[name] != before[name] and not name.startswith("summary/")}
     assert rewritten == {*lost, "process.json"}
     assert {report.kind: report.made for report in reports} == {"flow": 1, "masks": 1, "depth": 1, "tracks": 1}
     assert contents(clip) == contents(finished)
@@ -259,7 +259,7 @@ def test_a_clip_without_eval_keeps_the_loaders_held_out_frames_out(finished, tmp
 def test_images_are_resized_and_intrinsics_with_them(video, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "KINDS", {})  # images and cameras only
     monkeypatch.setattr("dyngs_plugins.priors.process.prior_inputs", lambda *a, **k: None)
-    monkeypatch.setattr("dyngs_plugins.priors.process.write_previews", lambda *a, **k: None)
+    monkeypatch.setattr("dyngs_plugins.priors.command.write_summary", lambda *a, **k: None)
     run(video, tmp_path / "clip", width=40, holdout=0, eval_masks=False)
     assert cv2.imread(str(tmp_path / "clip" / "images" / "camera0" / "00000.png")).shape == (30, 40, 3)
     cameras = read_cameras(tmp_path / "clip" / "droid_recon" / "camera0.npy", FRAMES)
@@ -290,11 +290,6 @@ def test_no_images(copy, tmp_path):
     refused(FileNotFoundError, "no .png or .jpg images", copy, tmp_path / "out")
     (copy / "poses_bounds.npy").unlink()
     refused(FileNotFoundError, "no images found", copy, tmp_path / "out")
-
-
-def test_images_without_cameras(copy, tmp_path):
-    (copy / "poses_bounds.npy").unlink()
-    refused(ValueError, "there are images, but no cameras", copy, tmp_path / "out")
 
 
 def test_wrong_number_of_poses(copy, tmp_path):
@@ -383,5 +378,6 @@ def test_the_command_line_reaches_the_pipeline(monkeypatch, tmp_path):
     )
     assert seen["out"] == tmp_path / "o"
     assert (seen["width"], seen["holdout"], seen["track_stride"], seen["redo"]) == (256, 8, 4, ("depth",))
-    assert seen["providers"] == {"flow": "dis", "masks": "mine", "depth": "multiview", "tracks": "chained"}
+    named = {"flow": "dis", "cameras": "tracks", "masks": "mine", "depth": "multiview", "tracks": "chained"}
+    assert seen["providers"] == named
     assert process.__doc__

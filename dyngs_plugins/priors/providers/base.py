@@ -33,11 +33,23 @@ class PriorProvider(ABC):
     kind: ClassVar[str]
     name: ClassVar[str]
     needs_cameras: ClassVar[bool] = False
+    needs_parallax: ClassVar[bool] = False
+    """Whether it triangulates, so that a camera that stands still gives it nothing."""
+    lower_memory: ClassVar[str] = ""
+    """Settings that need less memory when they are lower, for the message when it runs out: "or depth.batch_size"."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that decide the result, stored beside the files as provider.json."""
         return dataclasses.asdict(self)
+
+    def unavailable(self) -> str | None:
+        """Why this provider cannot run here (a package or weights are missing) and the fix; None when it can."""
+        return None
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about the frames computed so far: what was assumed, what could not be done."""
+        return ()
 
     @abstractmethod
     def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:

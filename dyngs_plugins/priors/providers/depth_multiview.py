@@ -30,6 +30,7 @@ class MultiViewDepth(DepthProvider):
 
     name: ClassVar[str] = "multiview"
     needs_cameras: ClassVar[bool] = True
+    needs_parallax: ClassVar[bool] = True
 
     smoothness: float = 0.3
     #: Relative standard deviation of the disparity that contact gives a moving region.

@@ -39,7 +39,9 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 @dataclasses.dataclass(frozen=True)
 class FrameSequence:
-    """The frames of one camera, in time order. `camera` arrays may be None when nothing is known about it."""
+    """The frames of one camera, in time order. Before its cameras are solved, a sequence has None for both arrays:
+    see `has_cameras` and `without_cameras`.
+    """
 
     name: str
     image_files: tuple[Path, ...]
@@ -52,12 +54,25 @@ class FrameSequence:
     def __len__(self) -> int:
         return len(self.image_files)
 
+    @classmethod
+    def without_cameras(
+        cls, name: str, image_files: tuple[Path, ...], frame_index: tuple[int, ...], size: tuple[int, int]
+    ) -> FrameSequence:
+        """Frames of a camera that nothing is known about yet."""
+        return cls(name, image_files, frame_index, size, world_T_camera=None, K=None)  # type: ignore[arg-type]
+
+    @property
+    def has_cameras(self) -> bool:
+        return self.world_T_camera is not None
+
     @property
     def stems(self) -> tuple[str, ...]:
         return tuple(file.stem for file in self.image_files)
 
     @functools.cached_property
     def camera_T_world(self) -> Float[np.ndarray, "n 4 4"]:
+        if not self.has_cameras:
+            raise ValueError(f"The cameras of {self.name} have not been solved yet, so nothing may depend on them.")
         return np.linalg.inv(self.world_T_camera)
 
     @functools.cached_property
@@ -107,6 +122,7 @@ class PriorInputs:
         memory_gb: float = 2.0,
     ) -> None:
         self.frames, self.flow_provider, self._read = frames, flow, read
+        self.memory_gb = memory_gb
         budget = int(memory_gb * 2**30)
         self.flow_budget = budget // 2  # bytes of flow fields that are kept
         self._images, self._flows, self._errors = _Memory(budget // 16), _Memory(self.flow_budget), _Memory(budget // 4)
