@@ -124,7 +124,7 @@ def motion_configs() -> dict[str, MotionFieldConfig]:
             pipeline = getattr(getattr(value, "config", None), "pipeline", None)
             motion = getattr(getattr(pipeline, "model", None), "motion", None)
             if isinstance(motion, MotionFieldConfig):
-                found.setdefault(motion._target.__name__, motion)
+                found[motion._target.__name__] = motion  # the last of a file is the small one
     for config in registry().motion_fields.values():
         found.setdefault(config()._target.__name__, config())
     return found
@@ -158,11 +158,17 @@ def constant_tracks(means: Tensor, frames: int = FRAMES, speed: float = 0.4) -> 
 
 
 def scene_of(motion: str, exposure: str, n: int = 24) -> Scene:
-    """A scene of a motion field, started from tracks and stirred, and an exposure model, stirred too."""
+    """A scene of a motion field, started and stirred, and an exposure model, stirred too."""
     torch.manual_seed(0)
     field = motion_configs()[motion].setup(num_frames=FRAMES)
     tracks = constant_tracks(cloud(n // 2))
-    columns = dict(field.initialise(tracks, FRAMES // 2, torch.Generator().manual_seed(0)))
+    generator = torch.Generator().manual_seed(0)
+    if field.starts_from == "points":
+        middles = torch.full((n // 2,), 0.5)
+        started = field.start_from_points(tracks.points[:, FRAMES // 2], middles, generator)
+        columns = {name: c + 0.02 * torch.randn(c.shape, generator=generator) for name, c in started.items()}
+    else:
+        columns = dict(field.initialise(tracks, FRAMES // 2, generator))
     for name, shape in field.columns().items():
         columns.setdefault(name, torch.zeros(n // 2, *shape))
     dynamic = GaussianSet(DYNAMIC, field.columns())
