@@ -190,19 +190,19 @@ class Stills:
 
 def evenly(frames: Iterable[T], fps: float, seconds: Callable[[T], float]) -> Iterator[T]:
     """Of frames in time order those nearest to times 1 / fps apart, counted from the first; none twice."""
-    held: tuple[int, float, T] | None = None
+    held: tuple[int, float, T] | None = None  # its place in the even spacing, how far off it is, itself
     origin = None
     for frame in frames:
         origin = seconds(frame) if origin is None else origin
         place = (seconds(frame) - origin) * fps
-        slot = round(place)
-        distance = abs(place - slot)
+        slot = math.floor(place + 0.5)
+        distance = slot - place
         if held is not None and held[0] != slot:
             yield held[2]
             held = None
-        if held is None or distance < held[1]:
+        if held is None or abs(distance) < abs(held[1]):
             held = slot, distance, frame
-    if held is not None:
+    if held is not None and held[1] < 0.25:  # else the end comes long before the last place
         yield held[2]
 
 
