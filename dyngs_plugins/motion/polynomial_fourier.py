@@ -72,8 +72,8 @@ class PolynomialFourier(MotionField):
         self.config = config
         self.num_frames = num_frames
         self.starts_from = config.starts_from
-        self.noise = config.jitter
-        """Of training times, frames."""
+        self.noise = 0.0
+        """Of training times, frames; none before the first step."""
 
     def columns(self) -> dict[str, tuple[int, ...]]:
         c = self.config
