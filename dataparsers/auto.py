@@ -1,4 +1,5 @@
-"""``auto-data``: looks which layout a folder has, says so, and hands over to that layout's own dataparser.
+"""``auto-data``: looks which layout a folder has, says so, and hands over to that layout's own dataparser. Of a film or
+bare images it makes a clip first.
 
 What our methods read by default. A leaf module, see :mod:`dataparsers.base`; the layouts are imported when a folder is
 read.
@@ -16,6 +17,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from dataparsers.base import ClipDataParserConfig
+from dataparsers.own_footage import is_own_footage, prepared_clip
 
 LayoutOptions = dict[str, dict[str, Any]]
 """Values of a layout's options, by its command and the option's name."""
@@ -27,7 +29,7 @@ class AutoDataParserConfig(DataParserConfig):
 
     _target: type = field(default_factory=lambda: AutoDataParser)
     data: Path = Path()
-    """The scene's folder."""
+    """The scene's folder; or a film or a folder of bare images, of which a clip is made beside it, once."""
     layout: str = ""
     """The layout's command, e.g. llff-data; empty recognises it."""
     protocol: str = ""
@@ -75,6 +77,8 @@ def layout_config(config: AutoDataParserConfig) -> ClipDataParserConfig:
     from dataparsers.registry import named_layout, recognise
 
     root = Path(config.data)
+    if is_own_footage(root):
+        root = prepared_clip(root)
     if config.layout:
         layout, why = named_layout(config.layout), "as told"
     else:

@@ -92,7 +92,15 @@ def looked_for(root: Path) -> str:
 
 
 def nearby(root: Path) -> str:
-    """Which folder to pass instead: a child or a parent of ``root`` that has a layout."""
+    """Which folder to pass instead, or how to get cameras for images that have none."""
+    return neighbour(root) or (
+        "Images alone have no cameras. `dyngs process FOLDER --out CLIP` solves them and makes a clip with depth, masks and "
+        "tracks, as it does of a film."
+    )
+
+
+def neighbour(root: Path) -> str | None:
+    """A child or a parent of ``root`` that has a layout, in words; None where there is none."""
     try:
         children = [child for child in sorted(root.iterdir()) if child.is_dir()]
     except OSError:
@@ -105,17 +113,14 @@ def nearby(root: Path) -> str:
         found = claims(parent)
         if found:
             return f"Too deep? Pass --data {parent} ({found[0].layout.command}: {found[0].why})."
-    return (
-        "Images alone have no cameras: solve these first, for example with COLMAP into sparse/0. A folder of images/ "
-        "and poses_bounds.npy becomes a clip with depth, masks and tracks by `dyngs process FOLDER --out CLIP`."
-    )
+    return None
 
 
 def _file_for_a_folder(path: Path) -> str:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return (
-            f"{path}: this is a film, expected a scene's folder. Extract its frames, solve their cameras (COLMAP), "
-            "make a clip of them with `dyngs process FOLDER --out CLIP`, and pass --data CLIP."
+            f"{path}: this is a film, expected a scene's folder. Make a clip of it with `dyngs process {path} --out CLIP` "
+            "and pass --data CLIP."
         )
     return f"{path}: this is a file, expected a scene's folder. Pass --data {path.parent}."
 

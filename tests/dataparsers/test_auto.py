@@ -225,8 +225,11 @@ def test_no_layout_lists_what_was_looked_for(tmp_path):
 
 
 def test_images_alone_need_cameras(tmp_path):
-    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
-    assert "Images alone have no cameras" in message(AutoDataParserConfig(data=tmp_path), FileNotFoundError)
+    """They are made into a clip, see test_own_footage.py; whoever only looks is told how."""
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "a" / "a.png")
+    with pytest.raises(FileNotFoundError, match="Images alone have no cameras. `dyngs process FOLDER --out CLIP`"):
+        recognise(tmp_path / "a")
 
 
 def test_two_layouts_are_named(tmp_path, monkeypatch):
@@ -260,9 +263,10 @@ def test_too_deep(tmp_path, clip):
 @pytest.mark.parametrize("name", ["clip.mp4", "CLIP.MOV"])
 def test_a_film_is_no_folder(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
-    said = message(AutoDataParserConfig(data=tmp_path / name))
-    assert said.startswith(f"{tmp_path / name}: this is a film, expected a scene's folder.")
-    assert "`dyngs process FOLDER --out CLIP`, and pass --data CLIP." in said
+    with pytest.raises(ValueError, match="this is a film, expected a scene's folder") as raised:
+        recognise(tmp_path / name)
+    assert f"`dyngs process {tmp_path / name} --out CLIP` and pass --data CLIP." in str(raised.value)
+    assert "the file is empty" in message(AutoDataParserConfig(data=tmp_path / name))
 
 
 def test_another_file_is_no_folder_either(tmp_path):
