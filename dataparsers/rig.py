@@ -11,6 +11,7 @@ time for all cameras.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def find_cameras(root: Path, pattern: str = "*") -> dict[str, Path]:
     folders = (
         [p for p in sorted(root.iterdir()) if p.is_dir() and match(p.name) and _frames_of(p)] if not videos else []
     )
+    _require_frames(root, folders, match)
     found = videos or folders
     names = [p.stem if videos else p.name for p in found]
     if len(names) < 2:
@@ -102,6 +104,18 @@ def find_cameras(root: Path, pattern: str = "*") -> dict[str, Path]:
             "ambiguous. Pad the numbers with zeros (cam02, cam10)."
         )
     return dict(zip(names, found, strict=True))
+
+
+def _require_frames(root: Path, folders: Sequence[Path], match: Callable) -> None:
+    """A camera's folder without its frames is no camera less: what else lies in it says that it is one."""
+    for folder in sorted(root.iterdir()) if folders else ():
+        if folder in folders or not folder.is_dir() or not match(folder.name):
+            continue
+        if os.path.lexists(folder / "images") or (folder / "flow").is_dir():
+            raise FileNotFoundError(
+                f"{folder / 'images'}: no images there. Expected the frames of camera {folder.name}. Restore them, or "
+                "remove its folder to do without this camera."
+            )
 
 
 def read_rig(cache: Path, sources: Mapping[str, Path], options: RigOptions) -> Rig:

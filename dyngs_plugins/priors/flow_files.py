@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from dyngs_plugins.priors.files import check_size, existing, load_npy, map_shape
-from dyngs_plugins.priors.vector_maps import between_pixels, rescaled_pixels
+from dyngs_plugins.priors.vector_maps import between_pixels, of_one_shape, rescaled_pixels
 
 SPREAD = 1.0
 """Neighbouring vectors that differ by at most this (stored pixels) belong to one surface."""
@@ -102,11 +102,9 @@ def _check_shape(path: Path, shape: tuple[int, ...], size: tuple[int, int] | Non
     """``size`` is (height, width) of the images; None: any."""
     if len(shape) != 3 or shape[2] != 2 or min(shape) < 1:
         raise ValueError(f"{path}: an array of shape {tuple(shape)}. Expected flow [h, w, 2]. {_ADVICE}")
-    if size is not None:
-        width = shape[1] * size[0] / shape[0]
-        if abs(width - size[1]) > max(1.0, 0.02 * size[1]):
-            raise ValueError(f"{path}: the flow is {shape[1]}x{shape[0]}, but its image is {size[1]}x{size[0]} (width x "
-                             f"height), of another shape. Expected flow of the whole image. {_ADVICE}")  # fmt: skip
+    if size is not None and not of_one_shape((shape[0], shape[1]), size):
+        raise ValueError(f"{path}: the flow is {shape[1]}x{shape[0]}, but its image is {size[1]}x{size[0]} (width x "
+                         f"height), of another shape. Expected flow of the whole image. {_ADVICE}")  # fmt: skip
 
 
 def _booleans(path: Path, mmap: bool = False) -> Shaped[np.ndarray, "h w"]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dyngs_plugins.priors.files import atomic_file, existing, load_npy
-from dyngs_plugins.priors.vector_maps import between_pixels, rescaled_pixels
+from dyngs_plugins.priors.vector_maps import between_pixels, of_one_shape, rescaled_pixels
 
 SPREAD = 0.2
 """Neighbouring normals whose components differ by at most this belong to one surface."""
@@ -90,6 +90,6 @@ def _pixels_first(path: Path, shape: tuple[int, ...]) -> tuple[int, int, bool]:
 
 def _check_shape(path: Path, found: tuple[int, int, bool], size: tuple[int, int]) -> None:
     height, width, _ = found
-    if abs(width * size[0] / height - size[1]) > max(1.0, 0.02 * size[1]):
+    if not of_one_shape((height, width), size):
         raise ValueError(f"{path}: the normals are {width}x{height}, but the image is {size[1]}x{size[0]} (width x height), "
                          f"of another shape. Expected normals of the whole image. {_ADVICE}")  # fmt: skip

@@ -19,6 +19,14 @@ def rescaled_pixels(xy: Float[Tensor, "*n 2"], size: tuple[int, int], other: tup
     return (xy + 0.5) * scale - 0.5
 
 
+def of_one_shape(stored: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether two sizes can be those of one picture and its copy, each side rounded to whole pixels."""
+    if stored[0] == size[0] or stored[1] == size[1]:
+        return stored == size
+    expected = stored[0] * size[1] / size[0]
+    return abs(stored[1] - expected) <= 0.5 + 0.5 * size[1] / size[0]
+
+
 def between_pixels(
     values: Float[Tensor, "h w c"], known: Bool[Tensor, "h w"], xy: Float[Tensor, "*n 2"], spread: float
 ) -> tuple[Float[Tensor, "*n c"], Bool[Tensor, "*n"]]:

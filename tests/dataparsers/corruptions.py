@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-PRIORS = frozenset({"depth", "dynamic", "valid", "covisible", "tracks", "points"})
+PRIORS = frozenset({"depth", "dynamic", "valid", "covisible", "tracks", "points", "flow", "normals"})
 NOTHING: frozenset[str] = frozenset()
 IMAGES = (".png", ".jpg", ".jpeg")
 MASK = re.compile(r"mask|annotation|covisible|segmentation", re.IGNORECASE)

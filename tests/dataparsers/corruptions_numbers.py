@@ -53,7 +53,14 @@ def is_map(path: Path) -> bool:
     array = array_of(path)
     if array is None or array.ndim < 2 or array.dtype.kind != "f" or is_table(path) or is_cloud(path):
         return False
+    if array.ndim > 2 and 1 not in array.shape:  # of vectors: flow, normals
+        return False
     return path.parent.name not in ("bootstapir", "tracks") and min(array.shape[:2]) >= 8
+
+
+def is_normals(path: Path) -> bool:
+    array = array_of(path)
+    return array is not None and array.ndim > 2 and 3 in array.shape
 
 
 def is_count_free(path: Path) -> bool:
@@ -119,6 +126,8 @@ enter("a trailing axis of one", is_map, lambda a: a.reshape(*a.shape[:2], 1), re
 enter("a map of another size", is_map, lambda a: np.repeat(a, 2, axis=0))
 enter("a map of negative values", is_map, lambda a: -a, may_change=frozenset({"depth"}))
 enter("a negative value in a map", is_map, put(FIRST, -1.0), recovers=True, may_change=frozenset({"depth"}))
+enter("normals of the other sign", is_normals, lambda a: -a)
+enter("normals as a picture has them", is_normals, lambda a: np.round(127.5 * (a + 1)))
 enter("a map of booleans", is_map, lambda a: a > 0)
 enter("poses in whole numbers", is_table, lambda a: a.astype(np.int32))
 enter("a stretched rotation", is_table, times(([0, 0, 0], [0, 5, 10]), 1.4))

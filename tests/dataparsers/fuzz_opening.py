@@ -16,6 +16,7 @@ import numpy as np
 from layout_checks import to_file
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
+from dataparsers.flow_folders import WAYS
 from dyngs_plugins.cli import raised_by_us
 from dyngs_plugins.priors.views import ClipViews
 
@@ -94,7 +95,8 @@ def _read_split(split: str, outputs: DataparserOutputs, into: Opened) -> None:
     has = {"depth": views.priors.depth_files, "dynamic": views.priors.mask_files, "valid": views.priors.valid_files,
            "covisible": views.priors.covisible_files}  # fmt: skip
     for i, path in enumerate(views.image_files):
-        name = f"{path.parent.name}/{path.stem}".casefold()
+        camera = path.parent.parent.name if path.parent.parent.name.startswith("cam") else ""  # cam00/images/8.png
+        name = f"{camera}{path.parent.name}/{path.stem}".casefold()
         parts["camera", split, name] = np.concatenate([centers[i].numpy(), turns[i].flatten().numpy()])
         parts["K", split, name] = views.K[i].numpy()
         parts["size", split, name] = (views.width, views.height)
@@ -105,6 +107,13 @@ def _read_split(split: str, outputs: DataparserOutputs, into: Opened) -> None:
             if files is not None and files[i] is not None:
                 values = getattr(views, part)(i)
                 parts[part, split, name] = (values / scale if part == "depth" else values.float()).numpy()
+        if views.priors.normal_files is not None and views.priors.normal_files[i] is not None:
+            world_R_scene = outputs.dataparser_transform[:, :3]  # normals as they are in the world of the files
+            parts["normals", split, name] = (views.normals(i) @ world_R_scene).numpy()
+        for way in WAYS:
+            found = views.flow(i, way)
+            if found is not None:
+                parts["flow", split, f"{name} {way}"] = (found.flow * found.visible[..., None]).numpy()
     if split == "train" and views.tracks is not None:
         for query in range(len(views)):
             for target in views.tracks.targets(query).tolist():
@@ -131,6 +140,8 @@ def _equal(part: str, a: Any, b: Any, lossy: bool) -> bool:
         return False
     if part == "image" and lossy:
         return bool(np.abs(a - b).mean() < 0.08)
+    if part in ("flow", "normals"):  # in half precision
+        return bool(np.allclose(a, b, rtol=3e-3, atol=3e-3))
     if part == "depth":  # a map in half precision
         return bool(np.allclose(a, b, rtol=2e-2 if lossy else 3e-3, atol=1e-5))
     if part in ("dynamic", "valid", "covisible", "steps", "size"):
