@@ -11,8 +11,10 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 
+from dyngs_plugins.alignment import AlignmentConfig
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.evaluation import keypoint_scores, track_scores
+from dyngs_plugins.evaluation_modes import Scorer, sharp_frames
 from dyngs_plugins.metrics.image import mean_defined
 from dyngs_plugins.metrics.lpips import backbone, missing_message
 from dyngs_plugins.model import DynamicModel, DynamicModelConfig
@@ -25,6 +27,8 @@ class DynamicPipelineConfig(VanillaPipelineConfig):
     _target: type = field(default_factory=lambda: DynamicPipeline)
     datamanager: DynamicDataManagerConfig = field(default_factory=DynamicDataManagerConfig)  # type: ignore[assignment]
     model: DynamicModelConfig = field(default_factory=DynamicModelConfig)  # type: ignore[assignment]
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    """How ``ns-eval`` aligns test cameras for the scores that say so."""
 
 
 class DynamicPipeline(VanillaPipeline):
@@ -134,9 +138,25 @@ class DynamicPipeline(VanillaPipeline):
         if keypoints is not None:
             metrics.update(keypoint_scores(self.model.scene, keypoints, self.datamanager.views, self.model._options()))
         if self.test_mode == "test":  # ns-eval: goes into its JSON (the training loggers take numbers only)
+            metrics["modes"] = self._scores_by_mode()
             metrics["protocol"] = self.protocol
             net = self.model.lpips_net
             metrics["notes"] = missing_message(net) or f"LPIPS: {backbone(net).title}"
             for name, value in metrics.items():
                 CONSOLE.print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
         return metrics
+
+    def _scores_by_mode(self) -> dict[str, dict[str, Any]]:
+        """Scores from given, found, transferred and aligned poses (``evaluation_modes.py``), each under its name."""
+        self.eval()
+        model, data = self.model, self.datamanager
+        background = model.background_color.to(model.device)
+        scorer = Scorer(model, model._options(), background, self.config.alignment, model.lpips_net)
+        modes = scorer.all_modes(track(data.fixed_indices_eval_dataloader, "Scores by mode", transient=True))
+        views = data.views
+        if views.distortion is None:
+            cameras = data.train_dataset.cameras.to(self.device)
+            sharp = sharp_frames(cameras, views.image_files, views.height, views.width)
+            modes.update(scorer.all_modes(track(sharp, "Scores of training views", transient=True)))
+        self.train()
+        return modes
