@@ -12,7 +12,8 @@ pytest.importorskip("transformers", reason="transformers is not installed: pip i
 
 import tiny_networks
 
-from dyngs_plugins.priors.providers.depth_transformers import DepthAnything, DepthPro, inverse_depth
+from dyngs_plugins.priors.providers.depth_aligned import inverse_depth
+from dyngs_plugins.priors.providers.depth_transformers import DepthAnything, DepthPro
 from dyngs_plugins.priors.providers.flow_dis import DISFlow
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.som_files import read_cameras, read_disparity, read_mask
@@ -143,7 +144,8 @@ def test_relative_depth_comes_out_in_the_cameras_scale(rig, frames, truth):
     assert figures["alignment residual"] < 0.05
     assert figures["unknown"] < 0.02
     assert figures["borrowed"] == 0
-    assert provider.notes() == ()
+    (note,) = provider.notes()
+    assert "differs from triangulated depth by" in note
 
 
 def test_metric_depth_is_scaled(rig, frames, truth):
@@ -167,7 +169,7 @@ def test_a_frame_that_cannot_be_aligned_borrows_and_says_so(rig, frames, truth):
     disparity = made(provider, inputs)
     assert error(disparity[3], truth[3]) < 0.08, "its neighbour's scale and shift"
     assert provider.figures()["borrowed"] == 1
-    assert "1 images have too few" in provider.notes()[0]
+    assert "1 images have too few" in provider.notes()[1]
 
 
 def test_a_network_that_contradicts_the_cameras_is_refused(rig, frames, truth):

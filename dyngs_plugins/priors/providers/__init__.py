@@ -10,9 +10,14 @@ from dyngs_plugins.priors.providers.base import PriorProvider
 def dyngs_prior_providers() -> list[type[PriorProvider]]:
     """The providers of this package."""
     from dyngs_plugins.priors.providers.depth_multiview import MultiViewDepth
+    from dyngs_plugins.priors.providers.depth_transformers import DepthAnything, DepthPro
     from dyngs_plugins.priors.providers.flow_dis import DISFlow
+    from dyngs_plugins.priors.providers.flow_raft import RaftFlow
     from dyngs_plugins.priors.providers.masks_epipolar import EpipolarMasks
+    from dyngs_plugins.priors.providers.masks_sam import SamMasks
     from dyngs_plugins.priors.providers.tracks_chained import ChainedTracks
     from dyngs_plugins.priors.providers.tracks_klt import KLTTracks
 
-    return [DISFlow, EpipolarMasks, MultiViewDepth, ChainedTracks, KLTTracks]
+    weight_free = [DISFlow, EpipolarMasks, MultiViewDepth, ChainedTracks, KLTTracks]
+    learned = [DepthAnything, DepthPro, RaftFlow, SamMasks]
+    return [*weight_free, *learned]

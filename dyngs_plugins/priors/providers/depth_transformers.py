@@ -1,25 +1,20 @@
 """Depth from networks that see one image, through transformers: Depth Anything V2 (relative or metric) and Depth Pro.
 
-Each image's disparity is aligned to the cameras' scale against the pixels whose depth is triangulated from flow
-(`multiview.py`, `align.py`): relative models by scale and shift, metric ones by scale alone. An image without enough
-such pixels takes the alignment of the nearest image that has them. Without any parallax (a camera that stands) nothing
-can be triangulated, so the model's own units stay, and a note says so.
+Relative disparity is aligned to the cameras by scale and shift, metric depth by scale alone; see `depth_aligned.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dyngs_plugins.priors.align import OWN_SCALE, Alignment, Freedom, align_disparity, apply_alignment
-from dyngs_plugins.priors.providers.base import DepthProvider, FrameResult
-from dyngs_plugins.priors.providers.depth_multiview import data_weight
+from dyngs_plugins.priors.align import Freedom
+from dyngs_plugins.priors.providers.depth_aligned import AlignedDepth, inverse_depth
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.learned import (
     Weights,
@@ -30,17 +25,12 @@ from dyngs_plugins.priors.providers.learned import (
     missing_weights,
     result_settings,
 )
-from dyngs_plugins.priors.providers.multiview import FitSettings, observed_disparity_range, still_fit
-
-_SURE = 0.1  # of `data_weight`; with fewer disparities the far ones are missing, and scale and shift go astray
-_NEARER = 3.0  # aligned disparities are cut to this many times the largest triangulated one
 
 
 @dataclasses.dataclass
-class SingleImageDepth(DepthProvider):
+class SingleImageDepth(AlignedDepth):
     """A network's depth per image, aligned to the cameras."""
 
-    needs_cameras: ClassVar[bool] = True
     lower_memory: ClassVar[str] = "or depth.batch_size, or depth.input_size"
     catalogue: ClassVar[dict[str, Weights]] = {}
 
@@ -52,27 +42,23 @@ class SingleImageDepth(DepthProvider):
     batch_size: int = 4
     #: "auto", "cpu", "cuda" or "cuda:N".
     device: str = "auto"
-    #: An image with fewer triangulated pixels takes its neighbour's alignment.
-    min_points: int = 64
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1 or self.input_size < 14:
             raise ValueError(
                 f"depth.batch_size={self.batch_size}, depth.input_size={self.input_size}: expected at least 1 image "
                 "and 14 pixels."
             )
         self._network: tuple[Any, Any, Any] | None = None  # model, processor, device
-        self._used: dict[int, tuple[Alignment, int, bool]] = {}  # alignment, unknown pixels, from a neighbour
-        self._pixels = 0
 
     @property
     def settings(self) -> dict[str, Any]:
         return result_settings(self)
 
     @property
-    @abstractmethod
-    def freedom(self) -> Freedom:
-        """What the model leaves open."""
+    def source(self) -> str:
+        return self.model
 
     @abstractmethod
     def predict(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "b h w"]:
@@ -82,81 +68,10 @@ class SingleImageDepth(DepthProvider):
         """Why this provider cannot run here and what to do about it, or None when it can."""
         return missing_package("transformers") or missing_weights("depth", self.model, self.catalogue)
 
-    def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
-        """See `PriorProvider.compute`.
-
-        Raises:
-            FileNotFoundError: without the weights; see `unavailable`.
-            ValueError: when no image can be aligned, or memory runs out.
-        """
-        reason = self.unavailable()
-        if reason:
-            raise FileNotFoundError(reason)
-        limits = observed_disparity_range(inputs)
-        largest = None if limits is None else _NEARER * limits[1]
-        for i in indices:
-            alignment, borrowed = (OWN_SCALE, False) if limits is None else self._alignment_near(inputs, i)
-            disparity, unknown = apply_alignment(self._disparity(inputs, i), alignment, largest)
-            self._used[i] = (alignment, unknown, borrowed)
-            self._pixels = disparity.size
-            yield i, {"disparity": disparity}
-
-    def figures(self) -> dict[str, float]:
-        """Figures about the images made in this run: how well the alignment holds, and what it could not keep."""
-        if not self._used:
-            return {}
-        alignments, unknown, borrowed = zip(*self._used.values(), strict=True)
-        residuals = [a.residual for a in alignments if np.isfinite(a.residual)]
-        return {
-            "alignment residual": float(np.median(residuals)) if residuals else float("nan"),
-            "worst image": max(residuals) if residuals else float("nan"),
-            "unknown": sum(unknown) / (len(unknown) * max(self._pixels, 1)),
-            "borrowed": float(sum(borrowed)),
-        }
-
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for the user about the images made in this run."""
-        own = sum(alignment.points == 0 for alignment, _, _ in self._used.values())
-        borrowed = sum(b for _, _, b in self._used.values())
-        lines = []
-        if own:
-            unit = (
-                "metres as the network guesses them" if self.freedom == "scale" else "no unit: only nearer and farther"
-            )
-            lines.append(f"The cameras show no parallax, so depth keeps the scale of {self.model} ({unit}).")
-        if borrowed:
-            lines.append(f"{borrowed} images have too few triangulated pixels and take a neighbour's depth alignment.")
-        return tuple(lines)
-
-    def _alignment_near(self, inputs: PriorInputs, i: int) -> tuple[Alignment, bool]:
-        """The alignment of frame i, or else of the nearest frame that has one, and whether it is borrowed."""
-        count = len(inputs.frames)
-        for j in sorted(range(count), key=lambda j: (abs(j - i), j)):
-            found = inputs.remember(("alignment", self.name, self.model, j), lambda j=j: self._alignment(inputs, j))
-            if found.points >= self.min_points and found.sound:
-                return found, j != i
-        raise ValueError(
-            f"The depth of {self.model} cannot be aligned to the cameras of {inputs.frames.name}: no image has "
-            f"{self.min_points} static pixels where both agree on what is near. Check the poses and the masks, or "
-            "lower depth.min_points."
-        )
-
-    def _alignment(self, inputs: PriorInputs, j: int) -> Alignment:
-        fit = still_fit(inputs, j, FitSettings())
-        near_moving = cv2.dilate(inputs.mask(j).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-        good = (data_weight(fit) > _SURE) & ~near_moving
-        model = self._disparity(inputs, j)
-        if not (good & np.isfinite(model)).any():
-            return OWN_SCALE
-        try:
-            return align_disparity(model, fit.disparity, good, self.freedom)
-        except ValueError:  # a metric model that sees nothing but the horizon
-            return OWN_SCALE
-
-    def _disparity(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
+    def foreign_disparity(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
         """The network's disparity of frame i. Batches always hold the same frames, so a resumed run sees the same."""
         batch, place = divmod(i, self.batch_size)
-        key = ("network depth", self.name, self.model, self.input_size, self.batch_size, batch)
+        key = ("network depth", *self.memory_key(), self.batch_size, batch)
         return inputs.remember(key, lambda: self._predict_batch(inputs, batch))[place]
 
     def _predict_batch(self, inputs: PriorInputs, batch: int) -> Float[np.ndarray, "b h w"]:
@@ -275,9 +190,3 @@ class DepthPro(SingleImageDepth):
     def figures(self) -> dict[str, float]:
         hint = [focal for focal in self._focals if np.isfinite(focal) and focal > 0]
         return super().figures() | ({"network's focal px": float(np.median(hint))} if hint else {})
-
-
-def inverse_depth(depth: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """Disparity of a network's z-depth; depths of zero, below zero or not finite become NaN (unknown)."""
-    good = np.isfinite(depth) & (depth > 0)
-    return np.where(good, 1.0 / np.where(good, depth, 1.0), np.nan).astype(np.float32)
