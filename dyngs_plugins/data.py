@@ -173,7 +173,8 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         for key in ("frame_index", "camera_index"):
             batch[key] = torch.tensor([item[key] for item in items], device=self.device)
         store = self.views.tracks
-        batch["tracks"] = None if store is None else [self._tracks_of(i) for i in chosen]
+        wanted = store is not None and self.config.targets_per_frame > 0
+        batch["tracks"] = [self._tracks_of(i) for i in chosen] if wanted else None
         if "flow" in self._wanted and self.views.priors.has_flow:
             batch |= self._flow_of(chosen, "fwd", "forward") | self._flow_of(chosen, "bwd", "backward")
         if "normals" in self._wanted and self.views.priors.normal_files is not None:

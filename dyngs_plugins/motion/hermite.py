@@ -62,7 +62,7 @@ def evaluate(
     if len(present) <= 1:  # one matrix product for all
         count = present[0] if present else capacity
         flat = control[:, :count].transpose(0, 1).reshape(count, n * channels)
-        return (weights(times, count) @ flat).reshape(-1, n, channels)
+        return (weights(times, count) @ flat).reshape(len(times), n, channels)
     table = torch.stack([weights(times, count, capacity) for count in present])  # [kinds, b, capacity]
     kind = torch.searchsorted(torch.tensor(present, device=counts.device), counts)
     return torch.bmm(table[kind], control).transpose(0, 1)
