@@ -6,9 +6,10 @@ nerfstudio's but dataparsers, cameras and utilities.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 
@@ -82,6 +83,8 @@ class Layout:
     """The first one is the default."""
     recognise: Callable[[Path], str | None]
     """Why a folder has this layout, in words, or None. Looks at names and small files only and never raises."""
+    without_cameras: Mapping[str, Any] = field(default_factory=dict)
+    """Options by which its loader opens a folder that lacks cameras, with made-up ones: to look at the rest."""
 
     def protocol(self, name: str) -> Protocol:
         """See :func:`pick_protocol`."""

@@ -171,6 +171,7 @@ LAYOUT = Layout(
     config=DavisDataParserConfig,
     protocols=PROTOCOLS,
     recognise=_recognise,
+    without_cameras={"cameras": "still"},
 )
 
 davis_data = DataParserSpecification(

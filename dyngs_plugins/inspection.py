@@ -5,8 +5,8 @@ The folder is read by the dataparser of its layout, so that what is said here is
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import math
 import os
 import warnings
 from collections import Counter
@@ -15,34 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dataparsers.auto import AutoDataParserConfig
 from dataparsers.base import ClipDataParser, Layout
 from dataparsers.checks import IMAGE_SUFFIXES
-from dataparsers.clip import Clip
 from dataparsers.protocols import Protocol
 from dataparsers.registry import named_layout, recognise
-from dyngs_plugins.priors.normalise import SceneNormalisation
-from dyngs_plugins.priors.views import ClipViews
+from dyngs_plugins.inspection_facts import Opened, facts
 
-READ_VIEWS = 4
-"""How many views are decoded to say how much of their pixels a prior covers."""
-STILL = 1e-3
-"""Cameras that move by less than this share of the way between all cameras stand still."""
 USER_ERRORS = (ValueError, OSError)
 _PHOTOGRAPHS = {"images", "JPEGImages", "rgb", "frames"}
 """Folders of images rather than of masks."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A clip that its loader could read, in the scene frame."""
-
-    clip: Clip
-    frame: SceneNormalisation
-    train: ClipViews
-    test: ClipViews
 
 
 @dataclass(frozen=True)
@@ -57,6 +39,8 @@ class Inspection:
     """As asked for; empty: the layout's own choice."""
     problem: str
     """Why the loader could not read it; empty where it could."""
+    missing: str = ""
+    """What it lacks to be trained on, where the loader could read the rest: cameras."""
     warned: tuple[str, ...] = ()
     """What the loader warned of."""
 
@@ -80,17 +64,27 @@ def inspect_folder(
         chosen, why = found.layout, found.why
     if protocol:
         chosen.protocol(protocol)
-    parser = chosen.config(data=root, protocol=protocol, **(options or {})).setup()
+    given = dict(options or {})
+    try:
+        opened, warned = _open(chosen, root, protocol, given)
+    except USER_ERRORS as error:
+        if isinstance(error, FileNotFoundError) and chosen.without_cameras:
+            with contextlib.suppress(*USER_ERRORS):
+                opened, _ = _open(chosen, root, protocol, given | dict(chosen.without_cameras))
+                return Inspection(root, chosen, why, opened, protocol, "", missing=str(error))
+        return Inspection(root, chosen, why, None, protocol, str(error))
+    return Inspection(root, chosen, why, opened, protocol, "", warned=warned)
+
+
+def _open(layout: Layout, root: Path, protocol: str, options: Mapping[str, Any]) -> tuple[Opened, tuple[str, ...]]:
+    """The clip as its loader reads it, and what the loader warned of."""
+    parser = layout.config(data=root, protocol=protocol, **options).setup()
     assert isinstance(parser, ClipDataParser)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        try:
-            clip, frame = parser.parsed()
-        except USER_ERRORS as error:
-            return Inspection(root, chosen, why, None, protocol, str(error))
-    opened = Opened(clip, frame, frame.views(clip.train), frame.views(clip.evaluation))
+        clip, frame = parser.parsed()
     texts = dict.fromkeys(str(w.message) for w in said if issubclass(w.category, UserWarning))
-    return Inspection(root, chosen, why, opened, protocol, "", tuple(texts))
+    return Opened(clip, frame, frame.views(clip.train), frame.views(clip.evaluation)), tuple(texts)
 
 
 def report(inspection: Inspection) -> str:
@@ -101,9 +95,11 @@ def report(inspection: Inspection) -> str:
         rows += [("files", line) for line in contents(inspection.root)]
         rows.append(("PROBLEM", inspection.problem))
     else:
-        rows += _facts(inspection.opened)
+        rows += facts(inspection.opened, cameras=not inspection.missing)
+        if inspection.missing:
+            rows.append(("MISSING", inspection.missing))
         rows += [("protocol", line) for line in _protocols(inspection)]
-        rows += [("method", line) for line in _methods(inspection)]
+        rows += [("method", line) for line in ([] if inspection.missing else _methods(inspection))]
         rows += [("warning", text) for text in inspection.warned]
     lines, last = [], ""
     for name, text in rows:
@@ -139,91 +135,6 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         depth = len(folder.relative_to(root).parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if depth < 3 else []
         yield folder, files
-
-
-# Facts of a clip that opens ------------------------------------------------------------------------------------------
-
-
-def _facts(opened: Opened) -> list[tuple[str, str]]:
-    clip, train, test = opened.clip, opened.train, opened.test
-    both = [train, test]
-    seconds = f", {train.num_frames / clip.fps:.4g} s at {clip.fps:g} per second" if clip.fps else ", rate not stated"
-    sizes = dict.fromkeys(f"{views.width}x{views.height}" for views in both)
-    steps = torch.cat([views.frame_index for views in both]).unique()
-    times = torch.cat([views.times for views in both])
-    rows = [
-        ("frames", f"{train.num_frames} time steps{seconds}; {len(train)} training and {len(test)} test images"),
-        ("images", f"{' and '.join(sizes)} pixels{_background(train)}"),
-        ("times", f"{float(times.min()):.4g} to {float(times.max()):.4g}, {len(steps)} of {train.num_frames} steps have "
-                  "images"),
-    ]  # fmt: skip
-    rows += [("cameras", line) for line in _cameras(opened)]
-    rows += [("priors", line) for line in _priors(train, test)]
-    points = clip.points
-    if points is None or len(points.xyz) == 0:
-        rows.append(("points", "none to start from"))
-    else:
-        colour = "with" if points.rgb is not None else "without"
-        rows.append(("points", f"{len(points.xyz)} to start from, {colour} colours: {points.source or 'as stored'}"))
-    rows.append(("scene", f"1 scene unit is {opened.frame.scale:.4g} units of the files"))
-    return rows
-
-
-def _background(views: ClipViews) -> str:
-    return f", composited over {views.background}" if views.background else ""
-
-
-def _cameras(opened: Opened) -> list[str]:
-    """Number, motion, field of view and lenses, per split."""
-    centers = torch.cat([v.world_T_camera[:, :3, 3] for v in (opened.train, opened.test)])
-    reach = float((centers - centers.mean(dim=0)).norm(dim=1).max())
-    lines = []
-    for name, views in (("train", opened.train), ("test", opened.test)):
-        ways = [
-            _longest(views.world_T_camera[views.camera_index == camera, :3, 3])
-            for camera in views.camera_index.unique()
-        ]
-        moving = sum(way > STILL * max(reach, 1e-9) for way in ways)
-        motion = "moving" if moving == len(ways) else "still" if moving == 0 else f"{moving} of them moving"
-        fov = 2 * torch.atan(views.width / 2 / views.K[:, 0, 0]) * 180 / math.pi
-        low, high = float(fov.min()), float(fov.max())
-        field = f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
-        lens = "pinholes" if views.distortion is None else "lenses (undistorted by our methods)"
-        count = f"{len(ways)} camera{'s' if len(ways) > 1 else ''}"
-        lines.append(f"{name}: {count}, {motion}, {field} degrees wide, {lens}")
-    return lines
-
-
-def _longest(centers: torch.Tensor) -> float:
-    return float((centers - centers[:1]).norm(dim=1).max())
-
-
-def _priors(train: ClipViews, test: ClipViews) -> list[str]:
-    """Which kinds there are, for how many images, and how much of a few images' pixels they cover."""
-    priors, lines = train.priors, []
-    chosen = sorted({round(i * (len(train) - 1) / (READ_VIEWS - 1)) for i in range(READ_VIEWS)})
-    if priors.depth_files is not None:
-        known = sum(float((train.depth(i) > 0).float().mean()) for i in chosen) / len(chosen)
-        lines.append(
-            f"depth: {_coverage(priors.depth_files)} (stored as {priors.depth_kind}), {known:.0%} of the pixels"
-        )
-    if priors.mask_files is not None:
-        moving = sum(float((train.dynamic(i) > 0).float().mean()) for i in chosen) / len(chosen)
-        lines.append(f"masks: {_coverage(priors.mask_files)}, {moving:.1%} of the pixels move")
-    if train.tracks is not None:
-        lines.append("tracks: between the training images")
-    if priors.valid_files is not None:
-        lines.append(f"alpha: {_coverage(priors.valid_files)} may say which pixels count")
-    if test.priors.covisible_files is not None:
-        lines.append(f"co-visibility: {_coverage(test.priors.covisible_files, 'test')}")
-    lines += [f"{kind} made by {provider}" for kind, provider in priors.providers.items()]
-    absent = [name for name, files in (("depth", priors.depth_files), ("masks", priors.mask_files),
-                                       ("tracks", train.tracks)) if files is None]  # fmt: skip
-    return [*lines, f"none: {', '.join(absent)}"] if absent else lines
-
-
-def _coverage(files: tuple[Path | None, ...], split: str = "training") -> str:
-    return f"{sum(path is not None for path in files)} of {len(files)} {split} images"
 
 
 # Protocols and methods -----------------------------------------------------------------------------------------------

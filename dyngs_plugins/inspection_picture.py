@@ -13,8 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from dyngs_plugins.inspection import Inspection, Opened, loose_images
+from dyngs_plugins.inspection import Inspection, loose_images
+from dyngs_plugins.inspection_facts import Opened
+from dyngs_plugins.inspection_footage import Cameras
 from dyngs_plugins.priors.files import atomic_file
+from dyngs_plugins.priors.footage import Choice
 from dyngs_plugins.priors.normalise import rotation_onto_z
 from dyngs_plugins.priors.previews import contact_sheet
 from dyngs_plugins.priors.views import ClipViews
@@ -39,7 +42,7 @@ def draw(inspection: Inspection, out: Path) -> bool:
         ValueError: ``out`` lies in the folder that is inspected, or is no PNG.
     """
     check_out(inspection.root, out)
-    opened = inspection.opened
+    opened = None if inspection.missing else inspection.opened
     pictures = _opened_pictures(opened) if opened else _loose_pictures(loose_images(inspection.root))
     if not pictures:
         return False
@@ -58,6 +61,31 @@ def draw(inspection: Inspection, out: Path) -> bool:
     with atomic_file(out) as file:
         figure.savefig(file, format="png")
     return True
+
+
+def draw_footage(root: Path, cameras: Cameras, out: Path) -> None:
+    """Write a contact sheet of footage as a PNG.
+
+    Raises:
+        ValueError: see :func:`draw`.
+    """
+    check_out(root, out)
+    most, size = max(1, SHOWN // len(cameras)), cameras[0][1].size
+    small = _thumbnail_size(size[1], size[0])
+    pictures = []
+    for name, footage in cameras:
+        for i, taken in enumerate(footage.frames(Choice(max_frames=most))):
+            text = taken.origin or (f"{taken.seconds:.2f} s" if taken.seconds is not None else f"{i}")
+            label = text if len(cameras) == 1 else f"{name} {text}"
+            pictures.append(_framed(np.ascontiguousarray(taken.pixels((small[1], small[0]))), "#808080", label))
+    sheet = contact_sheet(pictures)
+    figure = Figure(figsize=(12, 12 * sheet.shape[0] / sheet.shape[1] + 1.0), dpi=110, layout="constrained")
+    figure.suptitle(f"{root.resolve().name}: no cameras")
+    axes = figure.add_subplot()
+    axes.imshow(sheet)
+    axes.set_axis_off()
+    with atomic_file(out) as file:
+        figure.savefig(file, format="png")
 
 
 def check_out(root: Path, out: Path) -> None:

@@ -18,16 +18,23 @@ def inspect(
     Draws a picture: cameras from above and from the side (blue train, orange test) and a contact sheet of the images.
 
     Args:
-        folder: The folder that would be given to ns-train --data.
+        folder: What would be given to ns-train --data: a folder, or a film.
         out: PNG to write; anywhere but in the folder that is inspected.
         layout: Command of the layout's loader, such as llff-data. Default: the one that is recognised.
         protocol: Name of the split and evaluation protocol. Default: the layout's first.
     """
+    from dyngs_plugins import inspection_footage as footage
     from dyngs_plugins.inspection import contents, inspect_folder, report
-    from dyngs_plugins.inspection_picture import check_out, draw
+    from dyngs_plugins.inspection_picture import check_out, draw, draw_footage
 
     folder, out = folder.expanduser(), out.expanduser()
     check_out(folder, out)
+    if not layout and footage.is_footage(folder):
+        cameras = footage.open_footage(folder)
+        draw_footage(folder, cameras, out)
+        print(footage.report(folder, cameras))
+        print(f"picture   {out}")
+        return
     try:
         inspection = inspect_folder(folder, layout, protocol)
     except FileNotFoundError:

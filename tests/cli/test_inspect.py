@@ -13,6 +13,7 @@ from dyngs_plugins.inspection import inspect_folder, loose_images, report
 from dyngs_plugins.sample.writers.davis import write_davis
 from dyngs_plugins.sample.writers.llff import write_llff
 from dyngs_plugins.sample.writers.som import write_som_clip
+from dyngs_plugins.sample.writers.video import write_video
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 BLUE, ORANGE = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)
@@ -42,6 +43,9 @@ def test_a_whole_clip(tmp_path, capsys):
         "cameras   train: 1 camera, moving, ",
         "priors    depth: 6 of 6 training images (stored as disparity), 100% of the pixels",
         "          tracks: between the training images",
+        "          flow, forward: 5 of 6 training images, ",
+        "          flow, backward: 5 of 6 training images, ",
+        "          normals: 6 of 6 training images",
         "points    none to start from",
         "protocol  own-views: held-out camera at the training times [in use]: 6 train, 6 test",
         f"picture   {tmp_path / 'clip.png'}",
@@ -58,8 +62,10 @@ def test_what_a_layout_without_priors_lacks_and_how_each_protocol_splits_it(tmp_
     write_llff(tmp_path / "fern", frames=10)
     said = report(inspect_folder(tmp_path / "fern"))
     assert "priors    none: depth, masks, tracks" in said
-    assert "dyn-som, dyn-som-small: lacks tracks, depth, masks: make them with `dyngs process`" in said
-    assert "nerf-llff: has what it needs" in said
+    lacking = next(line for line in said.splitlines() if "lacks tracks, depth, masks: make them with `dyngs p" in line)
+    assert "dyn-som, dyn-som-small" in lacking
+    ready = [line for line in said.splitlines() if "has what it needs" in line]
+    assert any("nerf-llff" in line for line in ready)
     assert "losses that stay off: " in said
     assert "          llff: 8 train, 2 test; tests on every 8th image from the first on" in said
     assert "          all: 10 train, 10 test" in said
@@ -73,19 +79,61 @@ def test_a_protocol_that_the_folder_cannot_follow_says_why(tmp_path):
     assert "          stereo: not here (" in report(inspect_folder(tmp_path / "fern"))
 
 
-def test_a_video_without_cameras_is_drawn_all_the_same(tmp_path, capsys):
+def test_a_video_without_cameras_opens_and_says_that_they_are_missing(tmp_path, capsys):
     root = tmp_path / "camel"
     write_davis(root, cameras="none")
+    main(["inspect", str(root), "--out", str(tmp_path / "camel.png")])
+    said = capsys.readouterr().out
+    for line in (
+        "layout    DAVIS (davis-data): JPEGImages/ and Annotations/ without Shape of Motion's tracks",
+        "frames    10 time steps, 0.4167 s at 24 per second; 9 training and 1 test images",
+        "cameras   none\n",
+        "priors    masks: 9 of 9 training images, ",
+        "MISSING   ",
+        "no cameras for camel",
+    ):
+        assert line in said, line
+    assert "degrees wide" not in said
+    assert "scene unit" not in said
+    assert "PROBLEM" not in said
+    assert {path.suffix for path in loose_images(root)} == {".jpg"}  # photographs, not the masks beside them
+    with Image.open(tmp_path / "camel.png") as image:
+        assert image.width > 1000
+
+
+def test_damaged_cameras_are_a_problem_and_not_missing(tmp_path, capsys):
+    root = tmp_path / "camel"
+    write_davis(root, cameras="llff")
+    rows = next(root.rglob("poses_bounds.npy"))
+    rows.write_bytes(b"none")
     with pytest.raises(SystemExit) as stopped:
         main(["inspect", str(root), "--out", str(tmp_path / "camel.png")])
     assert stopped.value.code == 2
     said = capsys.readouterr().out
-    assert "layout    DAVIS (davis-data): JPEGImages/ and Annotations/ without Shape of Motion's tracks" in said
     assert "          JPEGImages/480p/camel/: 10 .jpg" in said
     assert "PROBLEM   " in said
-    assert "no cameras for camel" in said
-    assert {path.suffix for path in loose_images(root)} == {".jpg"}  # photographs, not the masks beside them
-    with Image.open(tmp_path / "camel.png") as image:
+    assert "MISSING" not in said
+    assert (tmp_path / "camel.png").is_file()
+
+
+@pytest.mark.parametrize("film", [True, False])
+def test_footage_without_cameras_opens_too(tmp_path, capsys, film):
+    root = tmp_path / "walk.mp4" if film else tmp_path / "walk"
+    pictures = [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(8)]
+    if film:
+        write_video(root, pictures, fps=25)
+    else:
+        root.mkdir()
+        for i, picture in enumerate(pictures):
+            Image.fromarray(picture).save(root / f"frame_{i}.png")
+    main(["inspect", str(root), "--out", str(tmp_path / "walk.png")])
+    said = capsys.readouterr().out
+    assert f"layout    none: {'a film' if film else 'images'} without cameras" in said
+    assert f"frames    8 frames{', 0.32 s, 25 per second' if film else ', rate not stated'}" in said
+    assert "images    64x48 pixels" in said
+    assert "cameras   none" in said
+    assert f"MISSING   cameras, depth, masks, tracks: make a clip with them by `dyngs process {root}" in said
+    with Image.open(tmp_path / "walk.png") as image:
         assert image.width > 1000
 
 

@@ -1,0 +1,47 @@
+"""What ``dyngs inspect`` says of footage that nobody has solved cameras for: a film, or a folder of bare images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dataparsers.registry import claims
+from dyngs_plugins.priors.footage import Choice, Footage, bare_images, find_footage, is_film
+
+Cameras = Sequence[tuple[str, Footage]]
+
+
+def is_footage(root: Path) -> bool:
+    """Whether a path is a film, or a folder of images that no layout claims."""
+    return is_film(root) if root.is_file() else root.is_dir() and not claims(root) and bare_images(root)
+
+
+def open_footage(root: Path) -> Cameras:
+    """What each camera filmed.
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be decoded, or the cameras' pictures differ in size.
+    """
+    return find_footage(root)
+
+
+def report(root: Path, cameras: Cameras) -> str:
+    """Everything in words, for a terminal."""
+    film = is_film(cameras[0][1].path)
+    lines = [str(root), f"layout    none: {'a film' if film else 'images'} without cameras"]
+    for name, footage in cameras:
+        facts = footage.facts()
+        rate = f", {facts['rate']:g} per second" if facts.get("rate") else ", rate not stated"
+        seconds = f", {facts['seconds']:.4g} s" if facts.get("seconds") else ""
+        prefix = "frames   " if len(cameras) == 1 else f"{name:9}"
+        lines.append(f"{prefix} {footage.expected(Choice()) or 'an unknown number of'} frames{seconds}{rate}")
+        lines += [f"note      {note}" for note in footage.notes]
+    size = cameras[0][1].size
+    focal = cameras[0][1].focal(size)
+    lines.append(f"images    {size[1]}x{size[0]} pixels")
+    lines.append(
+        "cameras   " + ("none" if focal is None else f"none; focal length {focal[0]:.0f} pixels by {focal[1]}")
+    )
+    lines.append("MISSING   cameras, depth, masks, tracks: make a clip with them by "
+                 f"`dyngs process {root} --out CLIP`, or pass this to ns-train, which does it first")  # fmt: skip
+    return "\n".join(lines)
