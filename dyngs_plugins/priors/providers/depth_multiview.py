@@ -22,6 +22,7 @@ from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.providers.moving_depth import moving_disparity
 from dyngs_plugins.priors.providers.multiview import FitSettings, StillFit, observed_disparity_range, still_fit
 from dyngs_plugins.priors.providers.temporal import flows_around
+from dyngs_plugins.priors.providers.working_size import enlarged, working_inputs
 
 
 @dataclasses.dataclass
@@ -35,6 +36,8 @@ class MultiViewDepth(DepthProvider):
     smoothness: float = 0.3
     #: Relative standard deviation of the disparity that contact gives a moving region.
     contact_uncertainty: float = 0.25
+    #: Longer side of the images on which depth is found; it is enlarged along edges. 0: at full size.
+    working_side: int = 512
     #: Frames on each side that take part in smoothing over time.
     smooth_frames: int = 2
     #: Relative difference of disparity beyond which a neighbouring frame is another surface.
@@ -46,15 +49,20 @@ class MultiViewDepth(DepthProvider):
         Raises:
             ValueError: when the cameras show no parallax.
         """
-        limits = observed_disparity_range(inputs)
+        small = working_inputs(inputs, self.working_side)
+        limits = observed_disparity_range(small)
         if limits is None:
             raise ValueError(
                 f"Depth of camera {inputs.frames.name} cannot be triangulated: too few pixels show parallax. The "
                 "camera hardly moves, or the poses do not belong to the images. Give depth files instead "
                 "(aligned_depth_anything/SEQ/NAME.npy, disparity in the cameras' units)."
             )
-        for i in indices:
-            yield i, {"disparity": np.clip(self._smoothed(inputs, i), *limits).astype(np.float32)}
+        for i in reversed(indices):  # masks end at the last frame, whose flows are still in memory
+            disparity = self._smoothed(small, i)
+            if small is not inputs:
+                labels = small.mask(i).astype(np.int32), inputs.mask(i).astype(np.int32)
+                disparity = np.exp(enlarged(np.log(disparity), small.image(i), inputs.image(i), *labels))
+            yield i, {"disparity": np.clip(disparity, *limits).astype(np.float32)}
 
     def _single(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
         """The disparity of frame i before smoothing over time."""

@@ -25,6 +25,7 @@ from dyngs_plugins.priors.providers.multiview import FitSettings, observed_dispa
 from dyngs_plugins.priors.providers.pair_geometry import pair_fit, pairwise_still_flows, poses_explain_flow
 from dyngs_plugins.priors.providers.photometric import colour_contradiction, posed_still_flows
 from dyngs_plugins.priors.providers.temporal import Recent, vote
+from dyngs_plugins.priors.providers.working_size import working_inputs
 
 _SMALL = np.ones((3, 3), np.uint8)
 
@@ -50,6 +51,8 @@ class EpipolarMasks(MaskProvider):
     min_area: float = 0.0025
     #: Pixels seen by a smaller share of the neighbours are never sure.
     min_trust: float = 0.6
+    #: Longer side of the images on which the evidence is gathered; outlines are found at full size. 0: at full size.
+    working_side: int = 512
     vote_frames: int = 6
     mask_vote_frames: int = 4
     image_noise: float = 1.0
@@ -58,13 +61,15 @@ class EpipolarMasks(MaskProvider):
 
     def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
         """See `PriorProvider.compute`; a frame looks at its neighbours only."""
+        small = working_inputs(inputs, self.working_side)
         reach = 2 * (self.vote_frames + self.mask_vote_frames)
-        evidence = Recent(lambda i: self._evidence(inputs, i), reach)
-        single = Recent(lambda i: self._frame_mask(inputs, i, evidence), reach)
-        everywhere = np.ones(inputs.frames.size, np.float32)
+        evidence = Recent(lambda i: self._evidence(small, i), reach)
+        single = Recent(lambda i: self._frame_mask(small, i, evidence), reach)
+        everywhere = np.ones(small.frames.size, np.float32)
         for i in indices:
-            share = vote(inputs, i, self.mask_vote_frames, lambda j: single(j)[..., None], lambda j: everywhere)
-            yield i, {"mask": clean(share[..., 0] > 0.5, self.min_area)}
+            share = vote(small, i, self.mask_vote_frames, lambda j: single(j)[..., None], lambda j: everywhere)
+            mask = clean(share[..., 0] > 0.5, self.min_area)
+            yield i, {"mask": mask if small is inputs else clean(at_full_size(mask, inputs.image(i)), self.min_area)}
 
     def _frame_mask(
         self, inputs: PriorInputs, i: int, evidence: Callable[[int], Float[np.ndarray, "h w 3"]]
@@ -127,9 +132,22 @@ class EpipolarMasks(MaskProvider):
 
 def poses_are_usable(inputs: PriorInputs) -> bool:
     """Whether the poses show parallax and explain the flow of what stands still."""
-    if inputs.frames.world_T_camera is None or observed_disparity_range(inputs) is None:
+    if not inputs.frames.has_cameras or observed_disparity_range(inputs) is None:
         return False
     return poses_explain_flow(inputs)
+
+
+def at_full_size(mask: Bool[np.ndarray, "a b"], image: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
+    """A mask of a smaller image, with its outline found again in the image: within two of its pixels by GrabCut."""
+    height, width = image.shape[:2]
+    large = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+    if not large.any():
+        return large
+    band = np.ones((2 * round(2 * height / mask.shape[0]) + 1,) * 2, np.uint8)
+    inner, outer = cv2.erode(large.astype(np.uint8), band) > 0, cv2.dilate(large.astype(np.uint8), band) > 0
+    labels = np.where(large, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[inner], labels[~outer] = cv2.GC_FGD, cv2.GC_BGD
+    return grab_cut(image, labels)
 
 
 def grab_cut(

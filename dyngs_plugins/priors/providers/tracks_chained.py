@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float
 from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels
 from dyngs_plugins.priors.providers.flow_math import inside, sample
 from dyngs_plugins.priors.providers.inputs import PriorInputs
+from dyngs_plugins.priors.providers.working_size import flow_at, working_inputs
 from dyngs_plugins.priors.track_windows import TrackWindow
 
-FLOW_BYTES = 8  # of one flow vector in memory
 _SWEPT_TOGETHER = 24  # frames whose tracks are held in memory at once
 
 
@@ -60,6 +60,8 @@ class ChainedTracks(TrackProvider):
     reach: int | None = 32
     #: Flow is followed over these numbers of frames.
     steps: tuple[int, ...] = (1, 2, 4, 8)
+    #: Longer side of the images between which flow over several frames is estimated. 0: at full size.
+    working_side: int = 512
     #: A round trip that misses its start by more pixels means hidden.
     max_round_trip_px: float = 1.5
     #: Error that every step adds, in pixels.
@@ -89,8 +91,11 @@ class ChainedTracks(TrackProvider):
     def _blocks(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[Sequence[int]]:
         """Frames that are swept together: one if flows are kept anyway, else as many as their tracks fit memory."""
         height, width = inputs.frames.size
-        all_flows = 2 * len(self.steps) * len(inputs.frames) * height * width * FLOW_BYTES
-        block = 1 if all_flows <= inputs.flow_budget else _SWEPT_TOGETHER
+        small = working_inputs(inputs, self.working_side)
+        one_step, many_steps = 2 * len(inputs.frames) * 8, 2 * (len(self.steps) - 1) * len(inputs.frames) * 4
+        fits = one_step * height * width <= inputs.flow_budget
+        fits &= many_steps * small.frames.size[0] * small.frames.size[1] <= small.flow_budget
+        block = 1 if fits else _SWEPT_TOGETHER
         for start in range(0, len(indices), block):
             yield indices[start : start + block]
 
@@ -143,9 +148,9 @@ class ChainedTracks(TrackProvider):
         self, inputs: PriorInputs, chain: _Chain, a: int, b: int, step: int
     ) -> tuple[Float[np.ndarray, "p 2"], Float[np.ndarray, "p"]]:
         """Where the flow from frame a, `step` frames before b, puts the points, and their error (inf where refused)."""
-        start = chain.positions[-step]
-        end = start + sample(inputs.flow(a, b), start)
-        trip = np.linalg.norm(end + sample(inputs.flow(b, a), end) - start, axis=-1)
+        small, start = working_inputs(inputs, self.working_side), chain.positions[-step]
+        end = start + flow_at(inputs, small, a, b)(start)
+        trip = np.linalg.norm(end + flow_at(inputs, small, b, a)(end) - start, axis=-1)
         error = np.sqrt(chain.errors[-step] ** 2 + trip**2 + self.step_noise_px**2)
         change = np.linalg.norm(sample(_blurred_lab(inputs, b), end) - chain.colour, axis=-1)
         good = chain.visible[-step] & (trip < self.max_round_trip_px) & inside(end, inputs.frames.size)
