@@ -21,7 +21,7 @@ from dyngs_plugins.priors.footage import Choice
 from dyngs_plugins.priors.ingest import open_clip
 from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.limits import clip_bytes, space_advice
-from dyngs_plugins.priors.prepared import RECORD, PreparedClip
+from dyngs_plugins.priors.prepared import RECORD, PreparedClip, remove_leftovers
 from dyngs_plugins.priors.process import DEFAULT_CAMERAS, DEFAULT_PROVIDERS, make_priors, make_providers
 from dyngs_plugins.priors.summary import write_summary
 from dyngs_plugins.priors.timings import add_timing
@@ -53,6 +53,7 @@ def run(
     with _progress(console) as track, space_advice(out or source, _about(source)):
         clip = open_clip(source, out, height=height, width=width, max_size=max_size, holdout=holdout, track=track,
                          choice=choice, right=right, say=say)  # fmt: skip
+        remove_leftovers(clip.root)
         for note in clip.report.notes if clip.report is not None else ():
             say(note)
         with space_advice(clip.root, _needed(clip)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,13 @@ def claim(source: Path, out: Path, request: dict[str, Any]) -> None:
             "Choose another folder, or empty this one yourself."
         )
     write_json(out / RECORD, {"input": request, "status": "unfinished"})
+
+
+def remove_leftovers(root: Path) -> None:
+    """Delete what a killed run was writing when it died; see `atomic_file` for the names."""
+    for file in root.rglob(".*.tmp"):
+        if re.fullmatch(r"\..+\.\d+\.\d+\.tmp", file.name):
+            file.unlink(missing_ok=True)
 
 
 def choose_keyframes(frames: FrameSequence, target: int = 16) -> list[int]:

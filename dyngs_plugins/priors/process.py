@@ -215,7 +215,6 @@ def prior_inputs(
 
 def make_kind(kind: PriorKind, provider: PriorProvider, inputs: PriorInputs, track: Track, say: Say) -> KindReport:
     """Make the missing files of one kind."""
-    remove_unfinished(kind.folder)
     wanted = {i: kind.paths(i) for i in range(len(inputs.frames))}
     missing = {i: {k: p for k, p in paths.items() if not p.is_file()} for i, paths in wanted.items()}
     missing = {i: paths for i, paths in missing.items() if paths}
@@ -281,12 +280,6 @@ def _settle_provider_file(kind: PriorKind, provider: PriorProvider, kept: int, l
     if left and there != now:
         before = [*earlier, there] if kept and there is not None else []
         write_json(path, {**now, **({"earlier": before} if before else {})})
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Delete what a killed run was writing when it died; see `atomic_file` for the names."""
-    for file in folder.glob(".*.tmp"):
-        file.unlink(missing_ok=True)
 
 
 def _delete(kind: PriorKind) -> None:

@@ -1,0 +1,101 @@
+"""`dyngs process` killed (SIGKILL) at random moments and started again ends with the same files, to the byte."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from films import write_film
+from true_cameras import registered
+
+from dyngs_plugins.priors.command import run
+from dyngs_plugins.sample.clip import SampleSettings, build_clip
+from dyngs_plugins.sample.som_writer import write_som
+
+FAST = ("masks.vote_frames=1", "masks.mask_vote_frames=1", "masks.colour_offsets=(1,)")
+REWRITTEN = ("process.json", "eval/eval.json", "summary/")
+"""Records that are written again when a stage ends; everything else is written once."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered():
+    with registered():
+        yield
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("made")
+    write_som(build_clip(SampleSettings(frames=12, width=80, height=60, supersample=1)), root)
+    shots = [
+        cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in sorted((root / "images/camera0").iterdir())
+    ]
+    write_film(root / "film.mp4", shots)
+    return root
+
+
+def _work(sample: Path, out: Path) -> None:
+    """In a process of its own. OpenCV's threads do not survive a fork."""
+    cv2.setNumThreads(1)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    settings = (*FAST, f"cameras.truth={str(sample)!r}")
+    run(sample / "film.mp4", out, holdout=4, providers={"cameras": "true"}, settings=settings)
+
+
+def start(sample: Path, out: Path):
+    process = multiprocessing.get_context("fork").Process(target=_work, args=(sample, out))
+    process.start()
+    return process
+
+
+def state(root: Path) -> dict[str, int]:
+    """When each finished file was written last."""
+    files = (p for p in root.rglob("*") if p.is_file() and not p.name.endswith(".tmp"))
+    return {p.relative_to(root).as_posix(): p.stat().st_mtime_ns for p in files}
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name != "summary/timings.js"}
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_ends_with_the_same_files(sample, tmp_path, kills):
+    whole = tmp_path / "whole" / "clip"
+    begin = time.monotonic()
+    process = start(sample, whole)
+    process.join(120)
+    assert process.exitcode == 0
+    duration = time.monotonic() - begin
+
+    rng = np.random.default_rng(kills)
+    killed = tmp_path / "killed" / "clip"
+    seen = 0
+    for _ in range(kills):
+        process = start(sample, killed)
+        time.sleep(float(rng.uniform(0.05, 0.9)) * duration / kills * 1.5)
+        before = state(killed) if process.is_alive() else {}
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            seen += 1
+        process.join(30)
+        after = state(killed)
+        assert all(after[name] == stamp for name, stamp in before.items() if not name.startswith(REWRITTEN))
+    assert seen >= kills // 2, "most of them came before the end"
+    (killed / "images" / "camera0" / ".00003.png.17.42.tmp").write_bytes(b"half a file")
+    before = state(killed)
+    process = start(sample, killed)
+    process.join(120)
+    assert process.exitcode == 0
+    after = state(killed)
+    assert {name for name in before if after.get(name) != before[name] and not name.startswith(REWRITTEN)} == set()
+    expected, found = contents(whole), contents(killed)
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
