@@ -24,10 +24,12 @@ def write_previews(root: Path, inputs: PriorInputs, suffix: str = "", max_frames
         max_frames: that many frames are shown, evenly spread.
     """
     count = len(inputs.frames)
-    frames = sorted({int(i) for i in np.linspace(0, count - 1, min(count, max_frames)).round()})
+    height, width = inputs.frames.size
+    shown = full_grid(min(count, max_frames), height, width)
+    frames = sorted({int(i) for i in np.linspace(0, count - 1, shown).round()})
     draw: dict[str, Callable[[int], Picture]] = {
         "frames": lambda i: labelled(brightened(inputs.image(i)), str(inputs.frames.frame_index[i])),
-        "flow": lambda i: flow_picture(inputs.flow(i, i + 1 if i + 1 < count else i - 1)),
+        "flow": lambda i: flow_picture(inputs.flow(i, i + 1) if i + 1 < count else -inputs.flow(i, i - 1)),
         "masks": lambda i: _mask_picture(inputs, i),
         "depth": _depth_painter(inputs, frames),
         "tracks": lambda i: _track_picture(inputs, i),
@@ -62,9 +64,7 @@ def flow_picture(flow: Float[np.ndarray, "h w 2"]) -> Picture:
 
 def contact_sheet(pictures: list[Picture], max_width: int = 2000) -> Picture:
     """Pictures of one size in a grid that is about as wide as high."""
-    height, width = pictures[0].shape[:2]
-    columns = max(1, round((len(pictures) * height / width) ** 0.5 * 1.2))
-    columns = min(columns, len(pictures))
+    columns = _columns(len(pictures), *pictures[0].shape[:2])
     blank = np.zeros_like(pictures[0])
     padded = [*pictures, *[blank] * (-len(pictures) % columns)]
     sheet = np.vstack([np.hstack(padded[k : k + columns]) for k in range(0, len(padded), columns)])
@@ -72,6 +72,15 @@ def contact_sheet(pictures: list[Picture], max_width: int = 2000) -> Picture:
         size = max_width, round(sheet.shape[0] * max_width / sheet.shape[1])
         sheet = cv2.resize(sheet, size, interpolation=cv2.INTER_AREA)
     return sheet
+
+
+def full_grid(most: int, height: int, width: int) -> int:
+    """The largest number of pictures up to `most` that leaves no gap in the grid."""
+    return next(n for n in range(most, 0, -1) if n % _columns(n, height, width) == 0)
+
+
+def _columns(count: int, height: int, width: int) -> int:
+    return min(max(1, round((count * height / width) ** 0.5 * 1.2)), count)
 
 
 def brightened(image: Picture) -> Picture:

@@ -131,33 +131,29 @@ def _table(kinds: Sequence[KindRow]) -> str:
     return "<table><tr>" + "".join(f"<th>{_text(h)}</th>" for h in head) + "</tr>" + "".join(rows) + "</table>"
 
 
-def _path_figure(path: CameraPath, side: int = 340, margin: int = 24) -> str:
+def _path_figure(path: CameraPath, width: int = 460, sight: float = 16.0, margin: float = 44.0) -> str:
     """The path from above (x to the right, z up the page) with lines of sight; interpolated poses are orange."""
-    ground = path.centres[:, [0, 2]]
-    low, span = ground.min(0), max(float(np.ptp(ground, axis=0).max()), 1e-9)
-    centre = low + np.ptp(ground, axis=0) / 2
-
-    def place(point: Float[np.ndarray, "2"]) -> tuple[float, float]:
-        x, y = (point - centre) / span * (side - 2 * margin - 60)
-        return side / 2 + float(x), side / 2 - float(y)
-
+    ground = path.centres[:, [0, 2]] * [1.0, -1.0]
+    low, extent = ground.min(0), np.ptp(ground, axis=0)
+    scale = min((width - 2 * margin) / max(float(extent[0]), 1e-9), 320.0 / max(float(extent[1]), 1e-9))
+    scale = scale if extent.max() > 0 else 0.0
+    places = (ground - low) * scale + margin
+    height = float(extent[1]) * scale + 2 * margin
+    line_of_sight = path.forward[:, [0, 2]] * [1.0, -1.0]
+    line_of_sight *= sight / np.maximum(np.linalg.norm(path.forward, axis=1, keepdims=True), 1e-9)
     marks = []
-    for centre_of, forward, guess in zip(ground, path.forward[:, [0, 2]], path.interpolated, strict=True):
-        x, y = place(centre_of)
-        norm = max(float(np.linalg.norm(forward)), 1e-9)
-        dx, dy = forward / norm * 14
+    for (x, y), (dx, dy), guess in zip(places, line_of_sight, path.interpolated, strict=True):
         colour = "#d9730d" if guess else "#2f6f9f"
-        marks.append(f'<path d="M{x:.1f} {y:.1f}l{dx:.1f} {-dy:.1f}" stroke="{colour}" stroke-opacity=".45"/>'
+        marks.append(f'<path d="M{x:.1f} {y:.1f}l{dx:.1f} {dy:.1f}" stroke="{colour}" stroke-opacity=".45"/>'
                      f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{colour}"/>')  # fmt: skip
-    line = " ".join("{:.1f},{:.1f}".format(*place(point)) for point in ground)
-    guessed = sum(path.interpolated)
-    x, y = place(ground[0])
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    x, y = places[0]
     return (
-        f'<figure><svg viewBox="0 0 {side} {side}" width="{side}" height="{side}" role="img">'
+        f'<figure><svg viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}" role="img">'
         f'<polyline points="{line}" fill="none" stroke="#9ab" stroke-width="1"/>{"".join(marks)}'
-        f'<text x="{x + 6:.1f}" y="{y - 6:.1f}">start</text></svg>'
-        f"<figcaption>{_text(path.name)} from above; {guessed} of {len(ground)} poses interpolated; focal length "
-        f"{path.focal:.1f} pixels ({_text(path.focal_source)}).</figcaption></figure>"
+        f'<text x="{x - 12:.1f}" y="{y + 18:.1f}">start</text></svg>'
+        f"<figcaption>{_text(path.name)} from above; {sum(path.interpolated)} of {len(ground)} poses interpolated; focal "
+        f"length {path.focal:.1f} pixels ({_text(path.focal_source)}).</figcaption></figure>"
     )
 
 
