@@ -202,9 +202,14 @@ def test_alignment_never_makes_it_worse_and_counts_valid_pixels_only():
 def test_frozen_scenes_thaw_again_also_after_an_error():
     layer = torch.nn.Linear(2, 2)
     layer.bias.requires_grad_(False)
-    with pytest.raises(KeyError), frozen(layer):
-        assert not layer.weight.requires_grad
-        raise KeyError
+
+    def fail() -> None:
+        with frozen(layer):
+            assert not layer.weight.requires_grad
+            raise KeyError("an error meanwhile")
+
+    with pytest.raises(KeyError, match="an error meanwhile"):
+        fail()
     assert layer.weight.requires_grad
     assert not layer.bias.requires_grad
 
