@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -139,16 +140,11 @@ def main() -> None:
     print(f"{'times':<7}{'pass':<20}" + "".join(f"{name:>24}" for name in forms))
     slowest = float("inf")
     for count in (1, 4, 8):
-        field, gaussians, times = make(arguments.count, count)
+        inputs = make(arguments.count, count)
         with torch.no_grad():
-            forward = take_turns(
-                {name: lambda form=form: form(field, gaussians, times) for name, form in forms.items()},
-                arguments.rounds,
-            )
-        both = take_turns(
-            {name: lambda form=form: gradients(form, field, gaussians, times) for name, form in forms.items()},
-            arguments.rounds,
-        )
+            forward = take_turns({name: partial(form, *inputs) for name, form in forms.items()}, arguments.rounds)
+        passes = {name: partial(gradients, form, *inputs) for name, form in forms.items()}
+        both = take_turns(passes, arguments.rounds)
         for label, medians in (("forward", forward), ("forward + backward", both)):
             ratios = {name: medians["reference"] / value for name, value in medians.items()}
             cells = "".join(f"{f'{medians[name]:.1f} ms {ratios[name]:5.1f}x':>24}" for name in forms)
