@@ -24,6 +24,8 @@ from dyngs_plugins.priors.providers.multiview import FitSettings, StillFit, obse
 from dyngs_plugins.priors.providers.temporal import flows_around
 from dyngs_plugins.priors.providers.working_size import enlarged, working_inputs
 
+_TRIANGULATED = 0.1  # data weight from which a pixel counts as measured
+
 
 @dataclasses.dataclass
 class MultiViewDepth(DepthProvider):
@@ -31,6 +33,7 @@ class MultiViewDepth(DepthProvider):
 
     name: ClassVar[str] = "multiview"
     needs_cameras: ClassVar[bool] = True
+    lower_memory: ClassVar[str] = "or depth.working_side"
     needs_parallax: ClassVar[bool] = True
 
     smoothness: float = 0.3
@@ -54,15 +57,32 @@ class MultiViewDepth(DepthProvider):
         if limits is None:
             raise ValueError(
                 f"Depth of camera {inputs.frames.name} cannot be triangulated: too few pixels show parallax. The "
-                "camera hardly moves, or the poses do not belong to the images. Give depth files instead "
-                "(aligned_depth_anything/SEQ/NAME.npy, disparity in the cameras' units)."
+                "camera stands still or only turns, or the poses do not belong to the images. Depth must come from "
+                "elsewhere: --depth depth-anything or depth-pro (networks), or --depth files (yours, also without the "
+                "cameras' scale)."
             )
+        self.shares = []  # no field: it is no setting
         for i in reversed(indices):  # masks end at the last frame, whose flows are still in memory
             disparity = self._smoothed(small, i)
             if small is not inputs:
                 labels = small.mask(i).astype(np.int32), inputs.mask(i).astype(np.int32)
                 disparity = np.exp(enlarged(np.log(disparity), small.image(i), inputs.image(i), *labels))
+            still = ~small.mask(i)
+            seen = data_weight(still_fit(small, i, FitSettings())) > _TRIANGULATED
+            outside = (disparity < limits[0]) | (disparity > limits[1])
+            self.shares.append((seen[still].mean() if still.any() else 0.0, outside.mean()))
             yield i, {"disparity": np.clip(disparity, *limits).astype(np.float32)}
+
+    def notes(self) -> tuple[str, ...]:
+        """How much of the depth is measured and how much is guessed."""
+        shares = self.__dict__.get("shares")
+        if not shares:
+            return ()
+        seen, outside = (100.0 * np.mean(share) for share in zip(*shares, strict=True))
+        return (
+            f"{seen:.0f} % of the pixels that stand still are triangulated, the others are filled in along the image; "
+            f"{outside:.1f} % were nearer or further than anything triangulated and are cut off there.",
+        )
 
     def _single(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
         """The disparity of frame i before smoothing over time."""

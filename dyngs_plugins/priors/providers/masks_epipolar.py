@@ -2,7 +2,8 @@
 
 Evidence of motion is twofold: the residual of one inverse depth per pixel over several baselines (`multiview.py`),
 which covers whole objects but also wrong flow; and colours that still surfaces do not explain (`photometric.py`), which
-is sure but sparse. Both are averaged along flow over some frames. Sure pixels grow through the support of the first
+is sure but sparse. Where poses are wrong or the camera does not move, both come from pairs of images alone
+(`pair_geometry.py`). Both are averaged along flow over some frames. Sure pixels grow through the support of the first
 evidence, GrabCut (Rother et al., SIGGRAPH 2004) finds the outline, and masks are voted over time.
 
 Known limits: objects without texture (a black sleeve) give no evidence inside and are found in part; surfaces that
@@ -28,6 +29,10 @@ from dyngs_plugins.priors.providers.temporal import Recent, vote
 from dyngs_plugins.priors.providers.working_size import working_inputs
 
 _SMALL = np.ones((3, 3), np.uint8)
+_WITHOUT_POSES = (
+    "Masks come from pairs of images alone (a homography or epipolar lines fitted to each pair), because the cameras "
+    "show no parallax or do not explain the flow of most pixels."
+)
 
 
 @dataclasses.dataclass
@@ -36,6 +41,7 @@ class EpipolarMasks(MaskProvider):
 
     name: ClassVar[str] = "epipolar"
     needs_cameras: ClassVar[bool] = True
+    lower_memory: ClassVar[str] = "or masks.working_side"
 
     #: What stands still: by the cameras' "poses", by "pairs" of images alone, or "auto": poses if they explain the flow.
     geometry: str = "auto"
@@ -62,6 +68,7 @@ class EpipolarMasks(MaskProvider):
     def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
         """See `PriorProvider.compute`; a frame looks at its neighbours only."""
         small = working_inputs(inputs, self.working_side)
+        self.said = () if self.uses_poses(small) else (_WITHOUT_POSES,)  # no field: it is no setting
         reach = 2 * (self.vote_frames + self.mask_vote_frames)
         evidence = Recent(lambda i: self._evidence(small, i), reach)
         single = Recent(lambda i: self._frame_mask(small, i, evidence), reach)
@@ -70,6 +77,10 @@ class EpipolarMasks(MaskProvider):
             share = vote(small, i, self.mask_vote_frames, lambda j: single(j)[..., None], lambda j: everywhere)
             mask = clean(share[..., 0] > 0.5, self.min_area)
             yield i, {"mask": mask if small is inputs else clean(at_full_size(mask, inputs.image(i)), self.min_area)}
+
+    def notes(self) -> tuple[str, ...]:
+        """Where the poses were not used, and why."""
+        return self.__dict__.get("said", ())
 
     def _frame_mask(
         self, inputs: PriorInputs, i: int, evidence: Callable[[int], Float[np.ndarray, "h w 3"]]
