@@ -1,0 +1,74 @@
+"""Which tracks move, before any pose is known: two views of a still world agree with one fundamental matrix.
+
+Source: the epipolar score of MoSca (Lei et al., 2024), on sparse tracks: a track is still if its Sampson error never
+exceeds a bound while it is seen. Where the camera hardly moves, or looks at a plane, a fundamental matrix has too much
+freedom and may follow a moving object; so a pair is contradicted only by what its homography cannot explain either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dyngs_plugins.priors.cameras.observations import Observations
+
+MIN_SHARED = 24
+"""Pairs of frames with fewer tracks say nothing."""
+
+
+def sampson_error(
+    fundamental: Float[np.ndarray, "3 3"], source: Float[np.ndarray, "k 2"], target: Float[np.ndarray, "k 2"]
+) -> Float[np.ndarray, "k"]:
+    """Distance in pixels of pairs from fulfilling x'Fx = 0, to first order (Hartley and Zisserman, 11.4.3)."""
+    one = np.ones((len(source), 1))
+    x, y = np.hstack([source, one]), np.hstack([target, one])
+    right, left = x @ fundamental.T, y @ fundamental
+    slope = right[:, 0] ** 2 + right[:, 1] ** 2 + left[:, 0] ** 2 + left[:, 1] ** 2
+    return np.abs((y * right).sum(1)) / np.sqrt(np.maximum(slope, 1e-24))
+
+
+def transfer_error(
+    homography: Float[np.ndarray, "3 3"], source: Float[np.ndarray, "k 2"], target: Float[np.ndarray, "k 2"]
+) -> Float[np.ndarray, "k"]:
+    """Distance in pixels between the target points and the source points under a homography."""
+    moved = np.hstack([source, np.ones((len(source), 1))]) @ homography.T
+    return np.linalg.norm(moved[:, :2] / np.where(np.abs(moved[:, 2:]) < 1e-12, 1e-12, moved[:, 2:]) - target, axis=1)
+
+
+def pair_error(
+    source: Float[np.ndarray, "k 2"], target: Float[np.ndarray, "k 2"], noise: float = 1.0
+) -> Float[np.ndarray, "k"] | None:
+    """How far, in pixels, each pair of positions is from a still world; None where no model can be found."""
+    if len(source) < MIN_SHARED:
+        return None
+    cv2.setRNGSeed(0)
+    fundamental, _ = cv2.findFundamentalMat(source, target, cv2.USAC_MAGSAC, noise, 0.999, 2000)
+    homography, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, noise, maxIters=2000, confidence=0.999)
+    errors = []
+    if fundamental is not None and fundamental.shape == (3, 3):
+        errors.append(sampson_error(fundamental, source, target))
+    if homography is not None:
+        errors.append(transfer_error(homography, source, target))
+    return np.minimum.reduce(errors) if errors else None
+
+
+def still_tracks(
+    observations: Observations, gaps: Sequence[int] = (2, 5, 10), bound: float = 2.0, noise: float = 1.0
+) -> tuple[Bool[np.ndarray, "m"], Float[np.ndarray, "m"]]:
+    """Tracks whose error never exceeds `bound` pixels, and the largest error of each.
+
+    Args:
+        gaps: numbers of frames between the frames of a pair.
+        noise: errors in pixels that correct tracks have.
+    """
+    worst = np.zeros(observations.num_tracks)
+    for gap in gaps:
+        for i in range(0, observations.num_frames - gap, max(gap // 2, 1)):
+            a, b = observations.shared(i, i + gap)
+            error = pair_error(observations.xy[a], observations.xy[b], noise)
+            if error is not None:
+                np.maximum.at(worst, observations.track[a], error)
+    return worst <= bound, worst

@@ -1,0 +1,30 @@
+"""Whether still tracks lie on one plane, in which case focal length and relief are weakly determined."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dyngs_plugins.priors.cameras.moving import MIN_SHARED, transfer_error
+from dyngs_plugins.priors.cameras.observations import Observations
+
+
+def plane_share(observations: Observations, pairs: int = 8, noise: float = 1.0) -> float:
+    """Share of the tracks that one homography explains between frames far apart, in the median over pairs of frames.
+
+    Args:
+        noise: pixels within which a track is explained.
+    """
+    shares = []
+    for i in np.linspace(0, observations.num_frames - 2, pairs).astype(int):
+        counts = [(j, *observations.shared(int(i), j)) for j in range(int(i) + 1, observations.num_frames)]
+        enough = [(a, b) for _, a, b in counts if len(a) >= MIN_SHARED]
+        if not enough:
+            continue
+        a, b = enough[-1]  # the frame furthest away that still shares tracks shows most parallax
+        cv2.setRNGSeed(0)
+        source, target = observations.xy[a], observations.xy[b]
+        homography, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, noise, maxIters=2000, confidence=0.999)
+        if homography is not None:
+            shares.append(float((transfer_error(homography, source, target) < 1.5 * noise).mean()))
+    return float(np.median(shares)) if shares else 0.0

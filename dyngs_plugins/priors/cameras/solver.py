@@ -1,0 +1,286 @@
+"""From tracks to cameras: still points, focal length, key frames, all frames; and what cannot be recovered.
+
+1. Tracks that contradict a still world are left out (`moving.py`).
+2. Key frames are solved for every candidate of the focal length (`focal.py`); the best one stays.
+3. A camera that turns in one place explains the tracks as well? Then no depth can be had, and this is said.
+4. All frames are placed against the key frames' points and adjusted together (`bundle.py`), while tracks are judged
+   anew by their reprojection: what moves along its epipolar line shows only here. Frames that too few points agree
+   with are put between their neighbours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool
+
+from dyngs_plugins.priors.cameras.bundle import Freedom, Reconstruction, adjust
+from dyngs_plugins.priors.cameras.focal import DEFAULT_FOV, FocalSearch, focal_of_fov, given_focal, search_focal
+from dyngs_plugins.priors.cameras.moving import MIN_SHARED, still_tracks
+from dyngs_plugins.priors.cameras.observations import Observations
+from dyngs_plugins.priors.cameras.structure import (
+    agreeing_tracks,
+    fill_between,
+    key_frames,
+    resect,
+    spread_tracks,
+    supported_frames,
+    triangulate,
+)
+from dyngs_plugins.priors.cameras.turning import all_but_first, turning_camera
+
+
+@dataclasses.dataclass(frozen=True)
+class SolverSettings:
+    """Lengths are in pixels of the images in use."""
+
+    noise: float = 1.0
+    """Residuals from where on an observation loses influence."""
+    still_px: float = 0.5
+    """A camera stands if most tracks stay within this distance."""
+    key_frame_distance: float = 0.03
+    """Median motion of the tracks between key frames, as a share of the image's width."""
+    key_tracks: int = 1000
+    tracks: int = 2500
+    """At most so many tracks decide the cameras; more cost time and change little."""
+    rounds: int = 2
+    """How often tracks are judged again and cameras adjusted, before and after tracks are found again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """Cameras, and the still points that they see."""
+
+    scene: Reconstruction
+    observations: Observations
+    """The tracks of the scene's points, judged still."""
+    solved: Bool[np.ndarray, "n"]
+    """Frames with a pose of their own; the others are interpolated."""
+    still: bool
+    """No depth can be triangulated: the camera stands or only turns."""
+    focal_source: str
+    still_share: float
+    """Share of all tracks that are still."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def median_error(self) -> float:
+        """Median reprojection error of the still tracks in pixels."""
+        return float(np.median(self.scene.errors(self.observations)))
+
+
+FindMore = Callable[[Reconstruction, Observations], Observations]
+"""Observations of the tracks in more frames, given cameras and points."""
+
+
+def solve_tracks(
+    tracks: Observations, size: tuple[int, int], focal: float | None, settings: SolverSettings,
+    find_more: FindMore | None = None,
+) -> Solution:  # fmt: skip
+    """The cameras of all frames.
+
+    Args:
+        size: height and width of the images.
+        focal: focal length in pixels, None to search for it.
+        find_more: looks for the tracks in frames where they were lost.
+
+    Raises:
+        ValueError: too few tracks to know anything.
+    """
+    _check(tracks)
+    if _stands(tracks, settings):
+        return _standing(tracks, size, focal, settings)
+    still = still_tracks(tracks)[0]
+    if still.mean() < 0.2 or still.sum() < 4 * MIN_SHARED:
+        still = np.ones(tracks.num_tracks, bool)  # no still world was found: the robust adjustment decides alone
+    world, _ = tracks.keep_tracks(still)
+    frames = key_frames(world, settings.key_frame_distance * size[1])
+    keys, _ = world.of_frames(frames)
+    keys, _ = keys.keep_tracks(spread_tracks(keys, settings.key_tracks))
+    if focal is None:
+        search = search_focal(keys, size, scale=settings.noise)
+    else:
+        search = given_focal(keys, focal, size, scale=settings.noise)
+    turning = _turning(keys, search, focal, size, settings)
+    if turning is not None:
+        return _turned(world, tracks.num_tracks, turning, focal, settings)
+    source = "given" if focal is not None else "searched" if search.observable else "assumed"
+    scene, found = _all_frames(world, frames, search.best.reconstruction, settings)
+    free_focal = source == "searched"
+    scene = _adjusted(scene, tracks, free_focal, settings)
+    if find_more is not None:
+        tracks = _trimmed(find_more(*_judged(scene, tracks, settings)), scene, free_focal, settings)
+        scene = _adjusted(scene, tracks, free_focal, settings)
+    return _finished(scene, tracks, found, source, settings)
+
+
+def _adjusted(
+    scene: Reconstruction, tracks: Observations, free_focal: bool, settings: SolverSettings
+) -> Reconstruction:
+    """Tracks judged and cameras adjusted to the still ones, in turn."""
+    for _ in range(settings.rounds):
+        judged, observations = _judged(scene, tracks, settings)
+        scene = _adjust_few(judged, observations, free_focal, settings)[0]
+    return scene
+
+
+def _adjust_few(
+    scene: Reconstruction, observations: Observations, free_focal: bool, settings: SolverSettings
+) -> tuple[Reconstruction, Observations]:
+    """All cameras adjusted to a limited number of tracks, which come with the result."""
+    few, old = observations.keep_tracks(spread_tracks(observations, settings.tracks))
+    free = all_but_first(few.num_frames) & (np.bincount(few.frame, minlength=few.num_frames) > 0)
+    start = dataclasses.replace(scene, points=scene.points[old])
+    return adjust(start, few, Freedom(free, free, free_focal), scale=settings.noise, steps=25).reconstruction, few
+
+
+def _trimmed(tracks: Observations, scene: Reconstruction, free_focal: bool, settings: SolverSettings) -> Observations:
+    """Without the observations that do not fit once the cameras were adjusted to them; the tracks stay."""
+    scene = _adjust_few(triangulate(scene, tracks, settings.noise), tracks, free_focal, settings)[0]
+    errors = triangulate(scene, tracks, settings.noise).errors(tracks)
+    return tracks.keep(errors < 2.5 * settings.noise)[0].keep_long(3)
+
+
+def _finished(
+    scene: Reconstruction, tracks: Observations, found: Bool[np.ndarray, "n"], source: str, settings: SolverSettings
+) -> Solution:
+    """Gaps filled, unit of length settled, everything counted."""
+    scene, observations = _judged(scene, tracks, settings)
+    solved = supported_frames(scene.errors(observations), observations, 3 * settings.noise)
+    scene = fill_between(scene, solved)
+    use = solved[observations.frame]
+    observations, old = observations.keep(use)
+    scene = dataclasses.replace(scene, points=scene.points[old])
+    depth = scene.camera_points(observations)[:, 2] / np.maximum(scene.points[observations.track, 3], 1e-6)
+    scene = scene.rescaled(1.0 / float(np.median(depth)))
+    notes = []
+    if source == "assumed":
+        notes.append(_ASSUMED.format(focal=scene.focal, fov=DEFAULT_FOV))
+    if not found.all() and (~found & solved).sum():
+        notes.append(f"{int((~found & solved).sum())} frames were placed only after all others.")
+    return Solution(scene, observations, solved, False, source, len(old) / tracks.num_tracks, tuple(notes))
+
+
+_ASSUMED = (
+    "The focal length cannot be told from this motion: it is assumed to be {focal:.0f} pixels (a field of view of "
+    "{fov:.0f} degrees of the shorter side). Give it with --focal if you know it."
+)
+
+
+def _judged(
+    scene: Reconstruction, tracks: Observations, settings: SolverSettings
+) -> tuple[Reconstruction, Observations]:
+    """All tracks triangulated with the present cameras; only those that agree with a still world stay."""
+    scene = triangulate(scene, tracks, settings.noise)
+    errors = scene.errors(tracks)
+    bound = float(np.clip(4.0 * np.median(errors), settings.noise, 2.5 * settings.noise))
+    agree = agreeing_tracks(errors, tracks, bound)
+    if agree.sum() < MIN_SHARED:
+        raise ValueError(
+            f"Only {int(agree.sum())} of {tracks.num_tracks} tracks agree with a still world, expected at least "
+            f"{MIN_SHARED}: most of the picture moves, or the cameras could not be solved. Give cameras "
+            "(--cameras files), mask what moves, or use larger images."
+        )
+    observations, old = tracks.keep_tracks(agree)
+    return dataclasses.replace(scene, points=scene.points[old]), observations
+
+
+def _all_frames(
+    world: Observations, frames: np.ndarray, keys: Reconstruction, settings: SolverSettings
+) -> tuple[Reconstruction, Bool[np.ndarray, "n"]]:
+    """All frames placed against the key frames' points, and which of them found their place."""
+    known = np.zeros(world.num_frames, bool)
+    known[frames] = True
+    rotation = np.tile(np.eye(3), (world.num_frames, 1, 1))
+    translation = np.zeros((world.num_frames, 3))
+    rotation[frames], translation[frames] = keys.rotation, keys.translation
+    scene = fill_between(Reconstruction(rotation, translation, np.zeros((0, 4)), keys.focal, keys.center), known)
+    count = np.bincount(world.track[known[world.frame]], minlength=world.num_tracks)
+    seen, _ = world.keep_tracks(count >= 2)
+    of_keys, _ = seen.keep(known[seen.frame])
+    scene = triangulate(scene, of_keys, settings.noise)
+    scene = resect(scene, seen, ~known, 2.0 * settings.noise)
+    found = supported_frames(scene.errors(seen), seen, 3 * settings.noise)
+    return fill_between(scene, found), found
+
+
+def _turning(
+    keys: Observations, search: FocalSearch, focal: float | None, size: tuple[int, int], settings: SolverSettings
+) -> Reconstruction | None:
+    """The camera that only turns, if it explains the key frames about as well as one that also moves."""
+    center = np.array([size[1] / 2, size[0] / 2])
+    starts = [focal] if focal is not None else [search.best.reconstruction.focal, focal_of_fov(DEFAULT_FOV, size)]
+    tried = [turning_camera(keys, f, center, focal is None, scale=settings.noise, steps=40) for f in starts]
+    turning = min(tried, key=lambda a: a.cost).reconstruction
+    squares = [_typical_square(r, keys) for r in (turning, search.best.reconstruction)]
+    return turning if squares[0] < 1.7 * squares[1] + 0.01 else None
+
+
+def _typical_square(scene: Reconstruction, observations: Observations) -> float:
+    """Mean of the smaller 70 % of the squared residuals: what moves does not count."""
+    squares = np.sort((scene.residuals(observations) ** 2).sum(1))
+    return float(squares[: max(int(0.7 * len(squares)), 1)].mean())
+
+
+def _turned(
+    world: Observations, all_tracks: int, keys: Reconstruction, focal: float | None, settings: SolverSettings
+) -> Solution:
+    """The solution for a camera that only turns: rotations for all frames, one place."""
+    angles = np.arccos(np.clip((np.einsum("ij,nij->n", keys.rotation[0], keys.rotation) - 1) / 2, -1, 1))
+    source, start = "given", keys.focal
+    notes = ["The camera only turns (or everything is far away): its path is a point, and no depth can be triangulated. "
+             "Depth must come from a learned provider or from files."]  # fmt: skip
+    if focal is None:
+        source = "turning" if np.degrees(angles.max()) > 5.0 else "assumed"
+        if source == "assumed":
+            start = focal_of_fov(DEFAULT_FOV, (int(2 * keys.center[1]), int(2 * keys.center[0])))
+            notes.append(_ASSUMED.format(focal=start, fov=DEFAULT_FOV))
+    few, _ = world.keep_tracks(spread_tracks(world, settings.tracks))
+    scene = turning_camera(few, start, keys.center, source == "turning", scale=settings.noise, steps=30).reconstruction
+    errors = scene.errors(few)
+    agree = agreeing_tracks(errors, few, 2 * settings.noise)
+    observations, old = few.keep_tracks(agree)
+    scene = dataclasses.replace(scene, points=scene.points[old])
+    solved = supported_frames(scene.errors(observations), observations, 3 * settings.noise)
+    solved[0] = True
+    return Solution(fill_between(scene, solved), observations, solved, True, source,
+                    float(agree.mean()) * world.num_tracks / all_tracks, tuple(notes))  # fmt: skip
+
+
+def _stands(tracks: Observations, settings: SolverSettings) -> bool:
+    """Whether most tracks, weighted by how long they are seen, stay where they are."""
+    x, y = tracks.xy.T
+    widths = [tracks.per_track(v) - tracks.per_track(v, np.minimum) for v in (x, y)]
+    return float(np.median(np.hypot(*widths)[tracks.track])) < 2 * settings.still_px
+
+
+def _standing(tracks: Observations, size: tuple[int, int], focal: float | None, settings: SolverSettings) -> Solution:
+    """The solution for a camera on a tripod."""
+    length = focal_of_fov(DEFAULT_FOV, size) if focal is None else focal
+    notes = ["The camera stands still: its pose is the same in all frames, and no depth can be triangulated. Depth must "
+             "come from a learned provider or from files."]  # fmt: skip
+    if focal is None:
+        notes.append(_ASSUMED.format(focal=length, fov=DEFAULT_FOV))
+    n, center = tracks.num_frames, np.array([size[1] / 2, size[0] / 2])
+    mean = np.add.reduceat(tracks.xy, tracks.starts[:-1]) / tracks.lengths[:, None]
+    points = np.column_stack([(mean - center) / length, np.ones(len(mean)), np.zeros(len(mean))])
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    scene = Reconstruction(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)), points, length, center)
+    agree = tracks.per_track(scene.errors(tracks)) < 4 * settings.still_px
+    observations, old = tracks.keep_tracks(agree)
+    scene = dataclasses.replace(scene, points=points[old])
+    source = "assumed" if focal is None else "given"
+    return Solution(scene, observations, np.ones(n, bool), True, source, float(agree.mean()), tuple(notes))
+
+
+def _check(tracks: Observations) -> None:
+    if tracks.num_frames < 2:
+        raise ValueError(f"Found {tracks.num_frames} frame; cameras need at least 2. Use a longer part of the video.")
+    if tracks.num_tracks < MIN_SHARED:
+        raise ValueError(
+            f"Found {tracks.num_tracks} point tracks over {tracks.num_frames} frames, expected at least {MIN_SHARED}. "
+            "The images have too little texture, or too much blur: use larger images, or give cameras "
+            "(--cameras files)."
+        )
