@@ -7,7 +7,7 @@ read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +98,30 @@ def layout_config(config: AutoDataParserConfig) -> ClipDataParserConfig:
             )
         values["downscale_factor"] = config.downscale_factor
     return layout.config(data=root, **values)
+
+
+def with_options(config: Any, options: LayoutOptions) -> Any:
+    """A dataparser's config with what a method wants of layouts, also where the user named a layout's loader.
+
+    Only options that nobody has set (None) are filled in; other dataparsers' configs are returned as they are.
+
+    Raises:
+        ValueError: a layout that there is not, or an option that it does not have.
+    """
+    from dataparsers.registry import all_layouts
+
+    if not options:
+        return config
+    if isinstance(config, AutoDataParserConfig):
+        return replace(
+            config,
+            options=config.options | {name: values | config.options.get(name, {}) for name, values in options.items()},
+        )
+    for command, layout in all_layouts().items():
+        if type(config) is layout.config:
+            wanted = _checked(options, command, {f.name for f in fields(layout.config)})
+            return replace(config, **{k: value for k, value in wanted.items() if getattr(config, k) is None})
+    return config
 
 
 def _checked(options: LayoutOptions, command: str, known: set[str]) -> dict[str, Any]:

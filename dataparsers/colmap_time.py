@@ -25,42 +25,32 @@ from dataparsers.checks import IMAGE_SUFFIXES, common_image_size, image_files
 from dataparsers.clip import Clip, Frame, clip_views, hold_out
 from dataparsers.colmap_model import model_folder, model_points, posed_images, registered, warn_of_lost
 from dataparsers.image_folders import reduced_images
-from dataparsers.protocols import Protocol, pick_protocol
+from dataparsers.protocols import ALL_IMAGES, COLMAP_POSES, EVERY_8TH, MIDDLE, Protocol, pick_protocol
 from dyngs_plugins.priors.colmap_files import ColmapImage, ColmapModel, find_model, read_model
 from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.views import Priors
 
-_POSES = "given (COLMAP over the images of all splits)"
-
 PROTOCOLS = (
-    Protocol(
-        name="middle",
+    replace(
+        MIDDLE,
         trains="all other time steps, all cameras",
         tests="every 8th time step (`hold`) from half an interval in, never the clip's ends",
-        source="this project: a motion cannot be judged beyond the frames that it was fitted to",
-        poses=_POSES,
     ),
-    Protocol(
-        name="llff",
+    replace(
+        EVERY_8TH,
         trains="all other time steps, all cameras",
         tests="every 8th time step (`hold`) from the first on",
-        source="LLFF (Mildenhall et al. 2019), code; NeRF (Mildenhall et al. 2020)",
-        poses=_POSES,
+        resolution="as stored",
+        lpips="alex",
     ),
     Protocol(
         name="first-camera",
         trains="all other cameras, all times",
         tests="the first camera, all times",
         source="the rule of Neu3D (Li et al. 2022) for rigs",
-        poses=_POSES,
+        poses=COLMAP_POSES,
     ),
-    Protocol(
-        name="all",
-        trains="all images",
-        tests="the training images: no novel views",
-        source="this project, for captures without an evaluation",
-        poses=_POSES,
-    ),
+    ALL_IMAGES,
 )
 
 

@@ -28,45 +28,23 @@ from dataparsers.clip import Clip, Frame, SeedPoints, clip_views, hold_out
 from dataparsers.colmap_model import model_points, registered
 from dataparsers.image_folders import reduced_images
 from dataparsers.nvidia_files import recognise as is_nvidia_pack
-from dataparsers.protocols import Protocol, pick_protocol
+from dataparsers.protocols import ALL_IMAGES, COLMAP_POSES, EVERY_8TH, MIDDLE, Protocol, pick_protocol
 from dyngs_plugins.priors.colmap_files import find_model, read_model
 from dyngs_plugins.priors.lifting import unproject
 from dyngs_plugins.priors.llff_files import LlffCameras, read_poses_bounds
 from dyngs_plugins.priors.normalise import IDENTITY, SceneNormalisation, scene_normalisation
 from dyngs_plugins.priors.views import Priors
 
-_POSES = "given (COLMAP over the images of all splits)"
-
 PROTOCOLS = (
-    Protocol(
-        name="middle",
-        trains="all other images",
-        tests="every 8th image from half an interval in, never the clip's ends",
-        source="this project, for videos: a motion cannot be judged beyond the frames that it was fitted to",
-        poses=_POSES,
-    ),
-    Protocol(
-        name="llff",
-        trains="all other images",
-        tests="every 8th image from the first on",
-        source="NeRF (Mildenhall et al. 2020), code: llffhold 8; nerf-pytorch's configs",
-        resolution="1/8 for fern and the like (downscale_factor 8), 1/4 in the paper",
-        lpips="vgg",
-        poses=_POSES,
-    ),
-    Protocol(
-        name="all",
-        trains="all images",
-        tests="the training images: no novel views",
-        source="this project, for captures without an evaluation",
-        poses=_POSES,
-    ),
+    MIDDLE,
+    EVERY_8TH,
+    ALL_IMAGES,
     Protocol(
         name="stereo",
         trains="even rows: the left camera",
         tests="odd rows: the right camera at the same times",
         source="D2RF (Luo et al. 2024), DyBluRF (Sun et al. 2024): rows alternate left and right",
-        poses=_POSES,
+        poses=COLMAP_POSES,
     ),
 )
 

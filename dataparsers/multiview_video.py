@@ -181,7 +181,8 @@ def _recognise(root: Path) -> str | None:
 LAYOUT = Layout(
     command="multiview-video-data",
     title="Multi-view video",
-    expects="*.mp4 or folders camNN/ of frames; transforms.json, a COLMAP model of the first frame, or poses_bounds",
+    expects="*.mp4 or folders camNN/ of frames (camNN/flow if any); transforms.json, a COLMAP model of the first frame, "
+    "or poses_bounds",
     get_it="your own cameras; scenes prepared for 4D Gaussian Splatting (multipleview) or ST-4DGS",
     config=MultiviewVideoDataParserConfig,
     protocols=PROTOCOLS,

@@ -248,7 +248,8 @@ def _intrinsics(root: Path, image: Path, cameras: LlffCameras, size: tuple[int, 
 LAYOUT = Layout(
     command="nvidia-data",
     title="NVIDIA Dynamic Scenes",
-    expects="images, poses_bounds.npy, motion_masks; with gt (DynamicNeRF's pack) or mv_images, mv_masks (NSFF's pack)",
+    expects="images, poses_bounds.npy, motion_masks, flow; with gt (DynamicNeRF's pack) or mv_images, mv_masks (NSFF's "
+    "pack)",
     get_it="the data packs of DynamicNeRF, RoDynRF or SplineGS; the data pack of NSFF",
     config=NvidiaDataParserConfig,
     protocols=PROTOCOLS,

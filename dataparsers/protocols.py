@@ -50,3 +50,31 @@ def pick_protocol(protocols: Sequence[Protocol], name: str) -> Protocol:
             return protocol
     known = "\n".join(f"  {protocol}" for protocol in protocols)
     raise ValueError(f"protocol is {name!r}; expected one of\n{known}")
+
+
+# Of videos and captures that nobody published a split for, and of those whose splits are LLFF's ----------------------
+
+COLMAP_POSES = "given (COLMAP over the images of all splits)"
+MIDDLE = Protocol(
+    name="middle",
+    trains="all other images",
+    tests="every 8th image from half an interval in, never the clip's ends",
+    source="this project, for videos: a motion cannot be judged beyond the frames that it was fitted to",
+    poses=COLMAP_POSES,
+)
+EVERY_8TH = Protocol(
+    name="llff",
+    trains="all other images",
+    tests="every 8th image from the first on",
+    source="NeRF (Mildenhall et al. 2020), code: llffhold 8; nerf-pytorch's configs",
+    resolution="1/8 for fern and the like (downscale_factor 8), 1/4 in the paper",
+    lpips="vgg",
+    poses=COLMAP_POSES,
+)
+ALL_IMAGES = Protocol(
+    name="all",
+    trains="all images",
+    tests="the training images: no novel views",
+    source="this project, for captures without an evaluation",
+    poses=COLMAP_POSES,
+)

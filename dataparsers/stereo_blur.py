@@ -260,8 +260,8 @@ def _recognise(root: Path) -> str | None:
 LAYOUT = Layout(
     command="stereo-blur-data",
     title="Stereo-Blur (DyBluRF, MoBGS, Deblur4DGS)",
-    expects="dense/ with images, inference_images and poses_bounds.npy; or x1/ with images, images_test and "
-    "flow3d_preprocessed",
+    expects="dense/ with images, inference_images and poses_bounds.npy (masks, depth, flow_i1, uni_normal if any); or "
+    "x1/ with images, images_test and flow3d_preprocessed",
     get_it="the DyBluRF, MoBGS or Deblur4DGS projects' archives (clips of the Stereo Blur data set)",
     config=StereoBlurDataParserConfig,
     protocols=PROTOCOLS,

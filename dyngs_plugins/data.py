@@ -7,15 +7,17 @@ depths and tracks. Everything else of the host (evaluation, viewer, ``ns-render`
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.base_datamanager import DataManager, VanillaDataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from torch import Tensor
 
+from dataparsers.auto import LayoutOptions, with_options
 from dyngs_plugins import randomness
 from dyngs_plugins.dataset import DynamicDataset, EvalFrames
 from dyngs_plugins.priors.cache import MemoryCache
@@ -72,6 +74,9 @@ class DynamicDataManagerConfig(FullImageDatamanagerConfig):
     memory_gb: float = 2.0
     """Decoded images, depths and masks kept in memory, in GiB over all splits; what was used longest ago is read from
     its file again."""
+    layout_options: Annotated[LayoutOptions, tyro.conf.Suppress] = field(default_factory=dict)
+    """What the method wants otherwise than a layout's own defaults, whether the layout is recognised or its loader is
+    named: ``{"som-data": {"mask_erosion": 3}}``. What the user sets comes first."""
     cache_images: Literal["cpu", "gpu"] = "cpu"
     """Without effect: images are kept in main memory as ``memory_gb`` says, and put on the device by the batch."""
 
@@ -101,6 +106,7 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
             config.data = Path(config.data)
         if not config.memory_gb >= 0:
             raise ValueError(f"memory_gb is {config.memory_gb}; expected a number of GiB, 0 to keep nothing.")
+        config.dataparser = with_options(config.dataparser, config.layout_options)
         self._cache = MemoryCache(int(config.memory_gb * 2**30))
         super().__init__(config, *args, **kwargs)
         self._undistort_ground_truth()

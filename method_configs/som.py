@@ -120,7 +120,7 @@ def small() -> DynamicTrainerConfig:
     data, model = config.pipeline.datamanager, config.pipeline.model
     data.frames_per_batch, data.targets_per_frame = 4, 2
     # The reference's 7 pixels are meant for 540 rows.
-    data.dataparser = AutoDataParserConfig(options={"som-data": {"mask_erosion": 3}})
+    data.layout_options = {"som-data": {"mask_erosion": 3}}
     model.initialise = InitialiseConfig(num_dynamic=4000, num_static=8000, static_from="frames")
     model.prefit_steps, model.train_steps = 300, 1200
     # A fifth of the steps, so the rates that are slow in a long training are raised and the cadence is shortened.

@@ -103,7 +103,7 @@ def small() -> DynamicTrainerConfig:
     data, model, steps = config.pipeline.datamanager, config.pipeline.model, 1500
     data.frames_per_batch = 4
     # The reference's 7 pixels are meant for 540 rows.
-    data.dataparser = AutoDataParserConfig(options={"som-data": {"mask_erosion": 3}})
+    data.layout_options = {"som-data": {"mask_erosion": 3}}
     model.initialise = InitialiseConfig(num_dynamic=4000, num_static=8000, static_from="frames")
     model.train_steps = steps
     model.motion = HermiteSplineConfig(adapt_start=300, prune_threshold=0.3)

@@ -15,7 +15,7 @@ from layout_scenes import WRITERS, write
 from PIL import Image
 
 from dataparsers import registry
-from dataparsers.auto import AutoDataParserConfig
+from dataparsers.auto import AutoDataParserConfig, with_options
 from dataparsers.llff import LlffDataParserConfig
 from dataparsers.registry import all_layouts, claims, named_layout, recognise
 from dataparsers.som import SomDataParserConfig
@@ -290,12 +290,14 @@ def test_our_methods_recognise_layouts_by_default(method):
     from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
     def parsed(*arguments: str):
-        return tyro.cli(
-            AnnotatedBaseConfigUnion, args=[method, "--data", "clip", *arguments]
-        ).pipeline.datamanager.dataparser
+        config = tyro.cli(AnnotatedBaseConfigUnion, args=[method, "--data", "clip", *arguments])
+        return with_options(config.pipeline.datamanager.dataparser, config.pipeline.datamanager.layout_options)
 
-    options = {"som-data": {"mask_erosion": 3}} if method.endswith("-small") else {}
+    erosion = 3 if method.endswith("-small") else None
+    options = {"som-data": {"mask_erosion": erosion}} if erosion else {}
     assert parsed() == AutoDataParserConfig(options=options)
     assert parsed("auto-data", "--protocol", "llff") == AutoDataParserConfig(protocol="llff", options=options)
-    assert parsed("som-data", "--sequence", "a") == SomDataParserConfig(sequence="a")
+    assert parsed("som-data", "--sequence", "a") == SomDataParserConfig(sequence="a", mask_erosion=erosion)
+    assert parsed("som-data", "--mask-erosion", "7") == SomDataParserConfig(mask_erosion=7)
+    assert parsed("llff-data") == LlffDataParserConfig()
     check_yaml(parsed())

@@ -23,8 +23,8 @@ from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils import writer as host_writer
 from torchmetrics.image import lpip
 
-import dataparsers
 from dataparsers.base import Layout
+from dataparsers.registry import all_layouts
 from dyngs_plugins.metrics.lpips import backbone
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample import writers
@@ -35,9 +35,7 @@ def modules(package: ModuleType) -> list[ModuleType]:
     return list(found)
 
 
-LAYOUTS: dict[str, Layout] = {
-    module.LAYOUT.command: module.LAYOUT for module in modules(dataparsers) if hasattr(module, "LAYOUT")
-}
+LAYOUTS = all_layouts()
 WRITERS: dict[str, Callable] = {
     name: function
     for module in modules(writers)
