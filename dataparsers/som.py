@@ -151,7 +151,8 @@ LAYOUT = Layout(
     command="som-data",
     title="Shape of Motion",
     expects="images/SEQ, masks/SEQ, aligned_depth_anything/SEQ, bootstapir/SEQ, droid_recon/SEQ.npy; flow, "
-    "normals if any (custom; the same under JPEGImages/480p, Annotations/480p for davis); rgb/, camera/, flow3d_preprocessed/ (iphone)",
+    "normals if any (custom; the same under JPEGImages/480p, Annotations/480p for davis); rgb/, camera/, "
+    "flow3d_preprocessed/ (iphone)",
     get_it="`dyngs process` and `dyngs sample` make it; Shape of Motion's release of DyCheck's iPhone captures",
     config=SomDataParserConfig,
     protocols=PROTOCOLS,
