@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -16,6 +18,16 @@ class Neighbours:
         self.every, self.k = every, k
         self._found: tuple[int, Int[Tensor, "n k"]] | None = None
 
+    def state(self) -> dict[str, Tensor]:
+        """What was found last, so that a resumed training goes on with it."""
+        if self._found is None:
+            return {}
+        step, found = self._found
+        return {"step": torch.tensor(step), "found": found.int().cpu()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._found = (int(state["step"]), state["found"].long()) if state else None
+
     def of(self, gaussians: GaussianSet | None, step: int) -> Int[Tensor, "n k"]:
         """The ``k`` nearest rows of each row by their centres (fewer where there are fewer)."""
         from scipy.spatial import KDTree
@@ -28,4 +40,4 @@ class Neighbours:
             points = means.cpu().numpy()
             _, found = KDTree(points).query(points, k=min(self.k + 1, len(points)))
             self._found = known = (step, torch.as_tensor(found, device=means.device)[:, 1:])
-        return known[1]
+        return known[1].to(means.device)

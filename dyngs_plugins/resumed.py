@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dyngs_plugins.density import DensityControl
+from dyngs_plugins.neighbours import Neighbours
 from dyngs_plugins.scene import Scene
 
 
@@ -30,6 +31,7 @@ class ResumedScene:
 
     density: dict[str, DensityControl]
     scene: Scene
+    _neighbours: Neighbours
     scene_frame: Tensor | None
 
     def enter(self, progress: Progress) -> None:
@@ -43,6 +45,7 @@ class ResumedScene:
         progress = getattr(self, "_progress", None)
         if progress is not None:
             state["progress"] = asdict(progress)
+        state["neighbours"] = self._neighbours.state()
         return state if self.scene_frame is None else {**state, "scene_frame": self.scene_frame}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -51,6 +54,7 @@ class ResumedScene:
             _require_same_frame(trained_in, self.scene_frame)
         if "progress" in state:
             self.enter(Progress(**state["progress"]))
+        self._neighbours.load_state(state.get("neighbours", {}))
         for name, control in self.density.items():
             if name in state:
                 control.load_state(state[name])

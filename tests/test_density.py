@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from dyngs_plugins.density import DensityControl, DensityControlConfig, grow, keep_rows
+from dyngs_plugins.density import DensityControl, DensityControlConfig, grow, keep_rows, sampled
 from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.raster.ewa import quats_to_rotations
 from dyngs_plugins.stages import Decay, Schedule, Stage
 
 
@@ -55,6 +56,56 @@ def test_split_keeps_the_mean_and_divides_the_scales():
     assert len(gaussians) == 2
     torch.testing.assert_close(torch.exp(gaussians.raw["scales"]), before.expand(2, 3) / 1.6)
     assert gaussians.raw["means"].abs().sum() == 0
+
+
+def test_sampled_children_are_drawn_from_their_parents():
+    gaussians, _ = make_set(1)
+    n = 30_000
+    quat = torch.tensor([0.9, 0.1, -0.3, 0.2])
+    scales = torch.tensor([0.5, 0.1, 0.02])
+    rows = {name: torch.zeros(n, *p.shape[1:]) for name, p in gaussians.raw.items()}
+    gaussians.load_rows(
+        {**rows, "means": torch.ones(n, 3), "quats": quat.repeat(n, 1), "scales": scales.log().repeat(n, 1)}
+    )
+    generator = torch.Generator().manual_seed(0)
+    grow(
+        gaussians,
+        {},
+        torch.zeros(n, dtype=torch.bool),
+        torch.ones(n, dtype=torch.bool),
+        lambda c: sampled(c, generator),
+    )
+    assert len(gaussians) == 2 * n
+    factor = quats_to_rotations(quat) * scales
+    found = torch.cov(gaussians.raw["means"].data.T)
+    torch.testing.assert_close(found, factor @ factor.T, atol=5e-3, rtol=0)
+    torch.testing.assert_close(gaussians.raw["means"].data.mean(0), torch.ones(3), atol=1e-2, rtol=0)
+    torch.testing.assert_close(torch.exp(gaussians.raw["scales"].data[0]), scales / 1.6)
+
+
+def test_a_motion_field_has_its_say_before_the_children_are_drawn():
+    gaussians, optimizers = make_set(2)
+    gaussians.raw["scales"].data.fill_(0.0)
+    gaussians.raw["opacities"].data.fill_(3.0)
+    density = control(split="sample", prune_scale=1e9)
+    observe(density, [1.0, 0.0])
+    seen = {}
+
+    def adapt(children, generator):
+        seen.update(children)
+        return {**children, "motion_coefs": children["motion_coefs"] + 7}
+
+    density.step(gaussians, optimizers, 10, adapt)
+    assert torch.equal(seen["means"], torch.zeros(2, 3))
+    assert torch.equal(seen["scales"], torch.zeros(2, 3))
+    assert gaussians.raw["motion_coefs"][:, 0].tolist() == [1, 7, 7]
+    assert gaussians.raw["means"].data[1:].abs().min() > 0
+    other, _ = make_set(2)
+    other.raw["scales"].data.fill_(0.0)
+    again = control(split="sample", prune_scale=1e9)
+    observe(again, [1.0, 0.0])
+    again.step(other, {}, 10, adapt)
+    assert torch.equal(other.raw["means"].data, gaussians.raw["means"].data)  # the step alone decides what is drawn
 
 
 def test_a_row_cannot_be_split_and_duplicated():

@@ -6,8 +6,11 @@ import torch
 from dyngs_plugins.exposure.base import InstantExposure, InstantExposureConfig
 from dyngs_plugins.gaussian_sets import GaussianSet, logit, nearest_distances, rotate_z_to
 from dyngs_plugins.losses.tracks import project
+from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.motion.bases import MotionBases, MotionBasesConfig
+from dyngs_plugins.raster.harmonics import sh_colors
 from dyngs_plugins.scene import Scene, TargetCameras, Views
+from dyngs_plugins.types import concatenate
 
 T, WIDTH, HEIGHT = 5, 48, 32
 
@@ -137,6 +140,106 @@ def test_loading_a_checkpoint_takes_its_number_of_gaussians(scene):
     assert all(parameter is kept[name] for name, parameter in other.named_parameters())
     a, b = scene.render(views([0.4])), other.render(views([0.4]))
     torch.testing.assert_close(a.channels["rgb"], b.channels["rgb"])
+
+
+def with_harmonics(scene: Scene, degree: int) -> Scene:
+    """The same scene with colours that depend on the direction of view."""
+    generator = torch.Generator().manual_seed(3)
+    sets = []
+    for old in scene.gaussian_sets():
+        new = GaussianSet(old.name, scene.motion.columns() if old.name == "dynamic" else None, sh_degree=degree)
+        rows = {name: p.data for name, p in old.raw.items()} | new.color_columns(torch.sigmoid(old.raw["colors"].data))
+        rows["harmonics"] = 0.3 * torch.randn(rows["harmonics"].shape, generator=generator)
+        new.load_rows(rows)
+        sets.append(new)
+    return Scene(sets, scene.motion, scene.exposure)
+
+
+def test_harmonics_are_looked_at_from_the_camera_and_used_up_to_the_active_degree(scene):
+    plain = scene.render(views([0.3])).channels["rgb"]
+    lively = with_harmonics(scene, 2)
+    lively.active_degree = 0
+    torch.testing.assert_close(lively.render(views([0.3])).channels["rgb"], plain, atol=1e-4, rtol=1e-3)
+    lively.active_degree = 3  # more than there are: all
+    moved = lively.at(0.3)
+    view = views([0.3])
+    view.camera_T_world[0, :3, 3] = torch.tensor([0.2, -0.1, 0.5])
+    centre = torch.linalg.inv(view.camera_T_world)[:, None, :3, 3]
+    expected = sh_colors(2, moved.means - centre, moved.harmonics)
+    instants = scene.exposure.instants(view.camera_T_world, view.K, view.time, None, "mid")
+    colors = lively._colors(concatenate(lively.parts_at(instants.time), 1), instants)
+    torch.testing.assert_close(colors, expected, atol=1e-5, rtol=1e-4)
+    assert (lively.render(view).channels["rgb"] - plain).abs().max() > 0.01
+
+
+def test_harmonics_start_as_the_colour_given():
+    gaussians = GaussianSet("static", sh_degree=3)
+    colors = torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
+    columns = gaussians.color_columns(colors)
+    assert columns["harmonics"].shape == (5, 15, 3)
+    rows = {name: torch.zeros(5, *p.shape[1:]) for name, p in gaussians.raw.items()}
+    gaussians.load_rows({**rows, **columns})
+    activated = gaussians.activated()
+    torch.testing.assert_close(activated.colors, colors)
+    seen = sh_colors(3, torch.randn(1, 5, 3), activated.harmonics)
+    torch.testing.assert_close(seen[0], colors, atol=1e-6, rtol=1e-5)
+
+
+def test_only_some_sets_with_harmonics_are_refused(scene):
+    parts = scene.parts_at(None)
+    parts[0] = parts[0].replace(harmonics=torch.zeros(len(parts[0]), 4, 3))
+    with pytest.raises(ValueError, match="1 of 2 sets of Gaussians have harmonics"):
+        concatenate(parts, 1)
+
+
+def test_before_the_motion_is_in_use_nothing_moves_and_nothing_is_learned_of_it(scene):
+    scene.moves = False
+    both = scene.render(views([0.0, 1.0]))
+    torch.testing.assert_close(both.channels["rgb"][0], both.channels["rgb"][1])
+    assert torch.equal(scene.at(0.7).means, scene.at(None).means)
+    both.channels["rgb"].sum().backward()
+    assert scene.motion.transls.grad is None
+    still = scene.positions(scene.dynamic.activated(), torch.tensor([0.0, 1.0]))
+    assert torch.equal(still[0], still[1])
+
+
+class Blinking(MotionField):
+    """Grows with time, shows covariances, and lives in the first half alone."""
+
+    def at(self, gaussians, times):
+        b = len(times)
+        alive = (times < 0.5).to(gaussians.means)[:, None]
+        scales = gaussians.scales * (1 + times)[:, None, None]
+        moved = gaussians.replace(
+            means=gaussians.means.expand(b, -1, -1), quats=gaussians.quats.expand(b, -1, -1), scales=scales
+        )
+        return moved.replace(opacities=gaussians.opacities * alive, covars=moved.covariances())
+
+
+def test_a_field_may_change_shapes_and_opacities_with_time(scene):
+    dynamic = GaussianSet("dynamic")
+    dynamic.load_rows({n: p.data for n, p in scene.dynamic.raw.items() if n != "motion_coefs"})
+    blinking = Scene([dynamic, scene.static], Blinking(), scene.exposure)
+    render = blinking.render(views([0.2, 0.8]), needs=("dynamic",))
+    assert render.channels["dynamic"][0].max() > 0.9
+    assert render.channels["dynamic"][1].max() == 0.0
+    rows = blinking.rows()["dynamic"]
+    assert (render.info["radii"][0, rows] > 0).any()
+    assert not (render.info["opacities"][1, rows] > 0).any()
+    alone = blinking.render(views([0.2]))
+    torch.testing.assert_close(render.channels["rgb"][0], alone.channels["rgb"][0], atol=1e-5, rtol=1e-4)
+    exported, canonical = blinking.at(0.2), blinking.at(None)
+    expected = canonical.scales[rows].sort(dim=-1).values * 1.2
+    torch.testing.assert_close(exported.scales[rows].sort(dim=-1).values, expected, atol=1e-5, rtol=1e-3)
+    assert exported.means.ndim == 2
+
+
+def test_select_and_instant_take_every_tensor_along(scene):
+    gaussians = scene.parts_at(torch.tensor([0.1, 0.6]))[0].replace(covars=torch.rand(400, 3, 3))
+    chosen = gaussians.select(torch.tensor([7, 2])).instant(1)
+    assert torch.equal(chosen.means, gaussians.means[1, [7, 2]])
+    assert torch.equal(chosen.covars, gaussians.covars[[7, 2]])
+    assert torch.equal(chosen.columns["motion_coefs"], gaussians.columns["motion_coefs"][[7, 2]])
 
 
 def test_bases_of_another_clip_are_refused(scene):
