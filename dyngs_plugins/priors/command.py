@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dyngs_plugins.hooks import find_provider, registry
+from dyngs_plugins.hooks import find_provider
 from dyngs_plugins.priors.clip_files import write_json
 from dyngs_plugins.priors.eval_masks import make_eval_masks
 from dyngs_plugins.priors.footage import Choice
@@ -75,8 +75,6 @@ def _named(
     """Provider names, cameras included, and their settings."""
     values = parse_settings(settings)
     names = {**DEFAULT_PROVIDERS, "cameras": DEFAULT_CAMERAS, **names}
-    if "cameras" not in registry().prior_providers:
-        del names["cameras"]
     tracker = find_provider("tracks", names["tracks"])
     if track_stride is not None and "stride" in {field.name for field in dataclasses.fields(tracker)}:
         values.setdefault("tracks", {}).setdefault("stride", track_stride)

@@ -90,7 +90,7 @@ def solve_cameras(
     _write(clip, posed, solved, record)
     clip = with_cameras(clip)
     seconds = time.perf_counter() - start
-    figures = {key: float(value) for key, value in solved.report.items() if isinstance(value, int | float)}
+    figures = _figures(solved.report)
     return clip, [
         KindReport(frames.name, "cameras", provider.name, made=1, seconds=seconds if i == 0 else 0.0, measures=figures)
         for i, frames in enumerate(clip.training)
@@ -207,8 +207,13 @@ def _kept(
     if was != (now[0], _plain(now[1])):
         say(f"{frames.name}: cameras solved by {was[0]!r} ({was[1]}) are kept; now it would be {now[0]!r} ({now[1]}). To "
             "solve them again: --redo cameras masks depth tracks.")  # fmt: skip
-    figures = {key: float(value) for key, value in record["report"].items() if isinstance(value, int | float)}
-    return KindReport(frames.name, "cameras", record["provider"], kept=1, measures=figures)
+    return KindReport(frames.name, "cameras", record["provider"], kept=1, measures=_figures(record["report"]))
+
+
+def _figures(report: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a provider's report, under names for people."""
+    numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
+    return {name.replace("_", " "): float(value) for name, value in numbers.items()}
 
 
 def _without(frames: FrameSequence) -> FrameSequence:
