@@ -100,9 +100,11 @@ def test_masks_cover_both_moving_objects(truth):
 def test_masks_need_no_poses(truth):
     frames = dataclasses.replace(truth.frames, world_T_camera=np.tile(np.eye(4), (FRAMES, 1, 1)))
     inputs = PriorInputs(frames, DISFlow(), {"flow": truth.estimated.flow})
-    masks = np.stack([arrays["mask"] for _, arrays in EpipolarMasks().compute(inputs, range(FRAMES))])
-    iou = [(m & g).sum() / (m | g).sum() for m, g in zip(masks, truth.masks, strict=True)]
+    provider = EpipolarMasks(vote_frames=3, mask_vote_frames=1)
+    iou = [(a["mask"] & truth.masks[i]).sum() / (a["mask"] | truth.masks[i]).sum()
+           for i, a in provider.compute(inputs, [4, 7])]  # fmt: skip
     assert np.mean(iou) > 0.6
+    assert "pairs of images" in provider.notes()[0]
 
 
 def test_mask_of_a_frame_does_not_depend_on_which_others_are_asked_for(truth):
@@ -119,6 +121,32 @@ def test_still_depth_is_right_and_moving_regions_stand_near_their_place(truth):
     assert error[~truth.masks].mean() < 0.05
     assert np.median(error[truth.masks]) < 0.2
     assert disparity.min() > 0
+
+
+def test_depth_says_how_much_of_it_is_measured(truth):
+    provider = MultiViewDepth(smooth_frames=0)
+    assert provider.notes() == ()
+    next(provider.compute(truth.inputs(masks=lambda i, j: truth.masks[i]), [5]))
+    assert "% of the pixels that stand still are triangulated" in provider.notes()[0]
+    assert set(provider.settings) == {field.name for field in dataclasses.fields(provider)}
+
+
+def test_depth_for_a_camera_that_stands_still_is_refused_with_what_to_do(truth):
+    frames = dataclasses.replace(truth.frames, world_T_camera=np.tile(np.eye(4), (FRAMES, 1, 1)))
+    inputs = PriorInputs(frames, DISFlow(), {"flow": truth.estimated.flow})
+    with pytest.raises(ValueError, match="stands still or only turns.*--depth"):
+        next(MultiViewDepth().compute(inputs, [3]))
+
+
+def test_masks_and_depth_of_large_frames_are_found_on_small_ones(truth):
+    """At half the size in both directions; results have the frames' size and are nearly as good."""
+    inputs = truth.inputs(masks=lambda i, j: truth.masks[i])
+    ((i, mask),) = EpipolarMasks(working_side=64, vote_frames=2, mask_vote_frames=1).compute(inputs, [6])
+    ((_, depth),) = MultiViewDepth(working_side=64).compute(inputs, [6])
+    assert mask["mask"].shape == depth["disparity"].shape == truth.frames.size
+    true = truth.masks[i]
+    assert (mask["mask"] & true).sum() / (mask["mask"] | true).sum() > 0.65
+    assert np.abs(truth.disparity[i] / depth["disparity"] - 1)[~true].mean() < 0.08
 
 
 def test_depth_of_a_fully_masked_frame_is_refused(truth):

@@ -50,6 +50,15 @@ def test_a_small_world_is_the_same_world(inputs):
     np.testing.assert_allclose(small.flow(0, 3), induced_flow(small.frames, 0, 3, still), atol=2e-3)
 
 
+def test_both_sizes_share_one_budget_of_memory(inputs):
+    before = inputs.flow_budget
+    small = working_inputs(inputs, 48)
+    working_inputs(inputs, 48)
+    assert inputs.flow_budget + small.flow_budget == pytest.approx(before, abs=4)
+    assert inputs._flows.budget + small._flows.budget == pytest.approx(before, abs=4)
+    assert small.flow(0, 3).dtype == np.float32
+
+
 def test_flow_at_points_is_in_pixels_of_the_full_image(inputs):
     small = working_inputs(inputs, 48)
     points = np.array([[10.0, 20.0], [70.5, 33.0]], np.float32)

@@ -22,7 +22,7 @@ from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.providers.moving_depth import moving_disparity
 from dyngs_plugins.priors.providers.multiview import FitSettings, StillFit, observed_disparity_range, still_fit
 from dyngs_plugins.priors.providers.temporal import flows_around
-from dyngs_plugins.priors.providers.working_size import enlarged, working_inputs
+from dyngs_plugins.priors.providers.working_size import enlarged, flows_fit, working_inputs
 
 _TRIANGULATED = 0.1  # data weight from which a pixel counts as measured
 
@@ -62,7 +62,8 @@ class MultiViewDepth(DepthProvider):
                 "cameras' scale)."
             )
         self.shares = []  # no field: it is no setting
-        for i in reversed(indices):  # masks end at the last frame, whose flows are still in memory
+        # Masks end at the last frame. If memory holds the latest flows only, they are used before they are gone.
+        for i in indices if flows_fit(small, 2 * len(FitSettings().offsets)) else reversed(indices):
             disparity = self._smoothed(small, i)
             if small is not inputs:
                 labels = small.mask(i).astype(np.int32), inputs.mask(i).astype(np.int32)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels
 from dyngs_plugins.priors.providers.flow_math import inside, sample
 from dyngs_plugins.priors.providers.inputs import PriorInputs
-from dyngs_plugins.priors.providers.working_size import flow_at, working_inputs
+from dyngs_plugins.priors.providers.working_size import flow_at, flows_fit, working_inputs
 from dyngs_plugins.priors.track_windows import TrackWindow
 
 _SWEPT_TOGETHER = 24  # frames whose tracks are held in memory at once
@@ -90,11 +90,8 @@ class ChainedTracks(TrackProvider):
 
     def _blocks(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[Sequence[int]]:
         """Frames that are swept together: one if flows are kept anyway, else as many as their tracks fit memory."""
-        height, width = inputs.frames.size
         small = working_inputs(inputs, self.working_side)
-        one_step, many_steps = 2 * len(inputs.frames) * 8, 2 * (len(self.steps) - 1) * len(inputs.frames) * 4
-        fits = one_step * height * width <= inputs.flow_budget
-        fits &= many_steps * small.frames.size[0] * small.frames.size[1] <= small.flow_budget
+        fits = flows_fit(inputs, 2) and flows_fit(small, 2 * len(self.steps))
         block = 1 if fits else _SWEPT_TOGETHER
         for start in range(0, len(indices), block):
             yield indices[start : start + block]

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from dyngs_plugins.priors.providers.flow_math import sample
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 
-_SHARE = 0.6  # of the memory that the full-size inputs may take
+_SHARE = 0.6  # of the memory of the full-size inputs, which keep the rest
 _WORKING: weakref.WeakKeyDictionary[PriorInputs, dict[int, WorkingInputs]] = weakref.WeakKeyDictionary()
 
 
@@ -42,9 +42,11 @@ class WorkingInputs(PriorInputs):
         self.source = frames
         K = frames.K if frames.K is None else np.diag([*self._scale, 1.0]) @ frames.K
         self._full = weakref.ref(full)  # which owns this
-        super().__init__(
-            dataclasses.replace(frames, size=size, K=K), full.flow_provider, {}, memory_gb=_SHARE * full.memory_gb
-        )
+        small = dataclasses.replace(frames, size=size, K=K)
+        super().__init__(small, full.flow_provider, {}, memory_gb=_SHARE * full.memory_gb)
+        full.flow_budget = int((1.0 - _SHARE) * full.flow_budget)
+        for memory in (full._images, full._flows, full._errors, full._other):  # both together keep to the budget
+            memory.budget = int((1.0 - _SHARE) * memory.budget)
 
     def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
         """RGB of frame i, area-averaged."""
@@ -77,6 +79,13 @@ class WorkingInputs(PriorInputs):
         if owner is None:
             raise ReferenceError("the inputs at full size are gone")
         return owner
+
+
+def flows_fit(inputs: PriorInputs, per_frame: int) -> bool:
+    """Whether `per_frame` flows of every frame stay in memory."""
+    height, width = inputs.frames.size
+    bytes_each = height * width * (4 if isinstance(inputs, WorkingInputs) else 8)
+    return per_frame * len(inputs.frames) * bytes_each <= inputs.flow_budget
 
 
 def flow_at(inputs: PriorInputs, working: PriorInputs, i: int, j: int) -> Callable[[np.ndarray], np.ndarray]:
