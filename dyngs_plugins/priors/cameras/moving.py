@@ -7,7 +7,7 @@ freedom and may follow a moving object; so a pair is contradicted only by what i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -72,3 +72,21 @@ def still_tracks(
             if error is not None:
                 np.maximum.at(worst, observations.track[a], error)
     return worst <= bound, worst
+
+
+def motion_masks(
+    observations: Observations, still: Bool[np.ndarray, "m"], size: tuple[int, int], reach: float = 0.04
+) -> Iterator[Bool[np.ndarray, "h w"]]:
+    """Per frame, the pixels whose surroundings hold more moving tracks than still ones.
+
+    Args:
+        size: height and width of the images.
+        reach: standard deviation of the surroundings, as a share of the longer side.
+    """
+    sigma = reach * max(size)
+    for places in observations.by_frame:
+        votes = np.zeros((2, *size), np.float32)
+        pixel = np.clip(observations.xy[places].astype(int), 0, np.array(size[::-1]) - 1)
+        np.add.at(votes, (still[observations.track[places]].astype(int), pixel[:, 1], pixel[:, 0]), 1.0)
+        moving, fixed = (cv2.GaussianBlur(v, (0, 0), sigma) for v in votes)
+        yield moving > np.maximum(fixed, 0.2 / (2 * np.pi * sigma**2))

@@ -9,6 +9,8 @@ from dyngs_plugins.priors.providers.base import PriorProvider
 @hookimpl
 def dyngs_prior_providers() -> list[type[PriorProvider]]:
     """The providers of this package."""
+    from dyngs_plugins.priors.providers.cameras_colmap import ColmapCameras
+    from dyngs_plugins.priors.providers.cameras_files import CameraFiles
     from dyngs_plugins.priors.providers.cameras_tracks import TrackCameras
     from dyngs_plugins.priors.providers.depth_files import DepthFiles
     from dyngs_plugins.priors.providers.depth_multiview import MultiViewDepth
@@ -25,6 +27,6 @@ def dyngs_prior_providers() -> list[type[PriorProvider]]:
     from dyngs_plugins.priors.providers.tracks_tapir import TapirTracks
 
     weight_free = [DISFlow, EpipolarMasks, MultiViewDepth, ChainedTracks, KLTTracks, TrackCameras]
-    learned = [DepthAnything, DepthPro, RaftFlow, SamMasks, TapirTracks]
-    given = [FlowFiles, MaskFiles, DepthFiles, TrackFiles]
+    learned = [DepthAnything, DepthPro, RaftFlow, SamMasks, TapirTracks, ColmapCameras]
+    given = [CameraFiles, FlowFiles, MaskFiles, DepthFiles, TrackFiles]
     return [*weight_free, *learned, *given]
