@@ -40,7 +40,7 @@ class StandIn(nn.Module):
 def package(monkeypatch, tmp_path) -> str:
     tapir_model = types.ModuleType("tapnet.torch.tapir_model")
     tapir_model.TAPIR = StandIn  # type: ignore[attr-defined]
-    for name in ("tapnet", "tapnet.torch", "tree"):
+    for name in ("tapnet", "tapnet.torch", "tree", "einshape"):
         module = types.ModuleType(name)
         module.__spec__ = types.SimpleNamespace(loader=None)  # type: ignore[assignment]
         module.__path__ = []  # type: ignore[attr-defined]

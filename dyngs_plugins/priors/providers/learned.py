@@ -32,10 +32,14 @@ class Weights:
 
 
 def missing_package(module: str, fix: str = EXTRA) -> str | None:
-    """Why a package cannot be used, with the fix; None where it is installed. Imports nothing."""
+    """Why a package cannot be used, with the fix; None where it is installed.
+
+    Args:
+        module: its name; of a module inside a package the package is imported.
+    """
     try:
         found = importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError, AttributeError):  # a broken parent package, or one blocked on purpose
+    except Exception:  # a broken parent package raises anything; one that is blocked on purpose a ValueError
         found = False
     return None if found else f"The package {module} is not installed. To install it: {fix}"
 

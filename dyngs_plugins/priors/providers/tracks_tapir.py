@@ -69,9 +69,10 @@ class TapirTracks(TrackProvider):
 
     def unavailable(self) -> str | None:
         """Why this provider cannot run here and what to do about it, or None when it can."""
-        missing = missing_package("tapnet.torch", _PACKAGE) or missing_package("tree", "pip install dm-tree")
-        if missing:
-            return missing
+        for module in ("tapnet.torch", "tree", "einshape"):
+            missing = missing_package(module, _PACKAGE)
+            if missing:
+                return missing
         file = Path(self.checkpoint).expanduser()
         if file.is_file():
             return None
