@@ -13,6 +13,7 @@ import copy
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ class BenchStep:
     rounds: int = 40
 
 
-def build(args: BenchStep, folder: str) -> Any:
-    """A trainer of the method on the clip, set up and at its first rendering step."""
+def build(args: BenchStep, folder: str, change: Callable[[Any], None] | None = None) -> Any:
+    """A trainer of the method on the clip, set up and at its first rendering step; ``change`` edits its config."""
     config = copy.deepcopy(all_methods[args.method])
     config.data = config.pipeline.datamanager.data = args.data
     config.output_dir, config.experiment_name, config.timestamp = Path(folder), "bench", "run"
@@ -49,6 +50,8 @@ def build(args: BenchStep, folder: str) -> Any:
     model.prefit_steps = 0
     model.initialise.num_dynamic, model.initialise.num_static = args.num_dynamic, args.num_static
     model.initialise.static_from = "frames"
+    if change is not None:
+        change(config)
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     trainer.pipeline.train()
