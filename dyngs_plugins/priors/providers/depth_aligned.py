@@ -21,8 +21,10 @@ from dyngs_plugins.priors.providers.base import DepthProvider, FrameResult
 from dyngs_plugins.priors.providers.depth_multiview import data_weight
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.multiview import FitSettings, observed_disparity_range, still_fit
+from dyngs_plugins.priors.providers.working_size import working_inputs
 
 _SURE = 0.1  # of `data_weight`; with fewer disparities the far ones are missing, and scale and shift go astray
+_TRIANGULATED_SIDE = 512  # longer side of the images on which depth is triangulated, as for masks
 _NEARER = 3.0  # aligned disparities are cut to this many times the largest triangulated one
 
 
@@ -63,7 +65,7 @@ class AlignedDepth(DepthProvider):
         reason = self.unavailable()
         if reason:
             raise FileNotFoundError(reason)
-        limits = observed_disparity_range(inputs) if self.freedom else None
+        limits = observed_disparity_range(working_inputs(inputs, _TRIANGULATED_SIDE)) if self.freedom else None
         largest = None if limits is None else _NEARER * limits[1]
         for i in indices:
             alignment, borrowed = (OWN_SCALE, False) if limits is None else self._alignment_near(inputs, i)
@@ -124,10 +126,13 @@ class AlignedDepth(DepthProvider):
         )
 
     def _alignment(self, inputs: PriorInputs, j: int) -> Alignment:
-        fit = still_fit(inputs, j, FitSettings())
-        near_moving = cv2.dilate(inputs.mask(j).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        small = working_inputs(inputs, _TRIANGULATED_SIDE)
+        fit = still_fit(small, j, FitSettings())
+        near_moving = cv2.dilate(small.mask(j).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
         good = (data_weight(fit) > _SURE) & ~near_moving
         foreign = self.foreign_disparity(inputs, j)
+        if small is not inputs:
+            foreign = cv2.resize(foreign, small.frames.size[::-1], interpolation=cv2.INTER_NEAREST)
         usable = good & np.isfinite(foreign) & ((foreign > 0) | (self.freedom == "affine"))
         if not usable.any() or self.freedom is None:
             return OWN_SCALE
