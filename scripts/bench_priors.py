@@ -12,6 +12,8 @@ wall-clock time and, in brackets, time of the processor.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -149,12 +151,11 @@ def resize_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def perturbed(frames: FrameSequence, truth: Truth, share: float, seed: int = 0) -> FrameSequence:
-    """Cameras as a solver would leave them: positions off by a slow drift of `share` of the path (root mean square),
+    """Cameras as a solver would leave them.
 
-    turned so that what they look at stays where it is in the image, and a focal length off by `share`.
+    Positions are off by a slow drift of `share` of the path (root mean square), turned so that what they look at stays
+    where it is in the image, and the focal length is off by `share`.
     """
-    import dataclasses
-
     rng, count = np.random.default_rng(seed), len(frames)
     poses = frames.world_T_camera.copy()
     path = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum()
@@ -224,7 +225,7 @@ def make(
                 print(f"\r{name} {len(results)}/{len(frames)}\r", end="", file=sys.stderr)
         seconds = (time.perf_counter() - start) / len(frames), (time.process_time() - spent) / len(frames)
         made[name] = results
-        report(name, names[name], score(known, frames.stems, name, inputs, scale), seconds)
+        report(name, names[name], score(known, frames.stems, name, inputs, scale), *seconds)
     if out is not None:
         write_previews(out, inputs)
 
@@ -255,18 +256,29 @@ def score_clip(truth: tyro.conf.Positional[Path], clip: tyro.conf.Positional[Pat
     kinds = {name: KINDS[name](clip, frames.name, frames.stems, frames.size) for name in ORDER}
     inputs = PriorInputs(frames, find_provider("flow", "dis")(), {n: k.read for n, k in kinds.items()})  # type: ignore
     poses, scale = score_poses(known, frames.stems, frames.world_T_camera)
-    report("cameras", "", poses)
-    for name in ORDER[1:]:
-        record = kinds[name].folder / "provider.json"
-        provider = read_json(record, "provider record")["provider"] if record.is_file() else "files"
-        report(name, provider, score(known, frames.stems, name, inputs, scale))
+    spent = stage_seconds(clip, frames.name)
+    for name in ("cameras", *ORDER):
+        record = (kinds[name].folder if name in kinds else Path()) / "provider.json"
+        provider = read_json(record, "provider record")["provider"] if record.is_file() else ""
+        figures = poses if name == "cameras" else score(known, frames.stems, name, inputs, scale)
+        report(name, provider, figures, spent.get(name, 0.0) / len(frames))
 
 
-def report(kind: str, provider: str, figures: Figures, seconds: tuple[float, float] | None = None) -> None:
-    """One line."""
+def stage_seconds(clip: Path, sequence: str) -> dict[str, float]:
+    """How long `dyngs process` took for each kind, from its summary; empty without one."""
+    path = clip / "summary" / "timings.js"
+    if not path.is_file():
+        return {}
+    times = json.loads(path.read_text().split("=", 1)[1].strip().rstrip(";"))
+    return {key.split("/", 1)[1]: value for key, value in times.items() if key.startswith(f"{sequence}/")}
+
+
+def report(kind: str, provider: str, figures: Figures, wall: float = 0.0, processor: float = 0.0) -> None:
+    """One line; times are seconds per frame, 0 if unknown."""
+    spent = f"{wall:.2f} s/frame" if wall else ""
+    spent += f" ({processor:.2f})" if processor else ""
     words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    spent = f"{seconds[0]:6.2f} ({seconds[1]:.2f}) s/frame" if seconds else ""
-    print(f"{kind:8s} {provider:12s} {spent:24s} {words}", flush=True)
+    print(f"{kind:8s} {provider:12s} {spent:22s} {words}", flush=True)
 
 
 if __name__ == "__main__":
