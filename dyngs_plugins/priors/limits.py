@@ -77,6 +77,15 @@ def clip_bytes(frames: int, size: tuple[int, int], kinds: Mapping[str, float] = 
     return frames * size[0] * size[1] * sum(kinds.values())
 
 
+def space_warning(folder: Path, needed: float) -> str | None:
+    """What to say before starting on a disk that will probably be too small."""
+    free = shutil.disk_usage(_existing(folder)).free
+    if free >= needed:
+        return None
+    return (f"{folder}: about {_gigabytes(needed)} will be needed here, and {_gigabytes(free)} are free. Free some space, or "
+            "take smaller images (--height) or fewer frames (--fps, --max-frames).")  # fmt: skip
+
+
 def bytes_to_come(kind: PriorKind, missing: int) -> float:
     """Disk that `missing` more frames of a kind take: as those that are there, else by a rule of thumb."""
     sizes = [path.stat().st_size for i in range(len(kind.stems)) for path in kind.paths(i).values() if path.is_file()]
