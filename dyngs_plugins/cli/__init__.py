@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from dyngs_plugins.cli import convert, doctor, inspect, path, process, sample
+from dyngs_plugins.cli import convert, doctor, inspect, masks, path, process, sample
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample.sample,
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "inspect": inspect.inspect,
     "path": path.path,
     "convert": convert.convert,
+    "masks": masks.masks,
     "doctor": doctor.doctor,
 }
 """Name of each subcommand and the function that is its command line and its help."""
