@@ -18,6 +18,7 @@ from dyngs_plugins.priors.cameras.rotation import cross_matrix, nearest_rotation
 
 _CHUNK = 192  # points eliminated together; neighbours in the list share frames, so a chunk touches few cameras
 _TINY_DEPTH = 1e-9
+_PERFECT = 1e-12  # square pixels: nothing is left to gain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +114,24 @@ def adjust(
         if not lower < cost:
             break
         gain, now, cost, damping = cost - lower, candidate, lower, max(damping / 5.0, 1e-9)
-        if gain < tolerance * cost:
+        if gain < tolerance * cost or cost < _PERFECT:
             break
     return Adjusted(_oriented(now, observations), cost, step)
+
+
+def focal_uncertainty(
+    state: Reconstruction, observations: Observations, free: Freedom, *, scale: float = 1.0, noise: float = 0.1
+) -> float:
+    """Relative standard deviation of the focal length, poses and points being unknown too; infinite where it is free.
+
+    Args:
+        noise: pixels by which an observation is off at least, however well everything fits.
+    """
+    squares = (state.residuals(observations) ** 2).sum(1)
+    free = dataclasses.replace(free, focal=True)
+    system = _System(state, observations, free, 1.0 / (1.0 + squares / scale**2))
+    variance = max(float(np.median(squares)) / 1.386, noise**2)  # the median of two squared normal deviates
+    return float(np.sqrt(variance * system.focal_variance()))
 
 
 class _System:
@@ -178,23 +194,32 @@ class _System:
             points = -np.einsum("mij,mj->mi", inverse, self.g + pull)
         return (change, points) if np.isfinite(change).all() and np.isfinite(points).all() else None
 
+    def focal_variance(self) -> float:
+        """The last diagonal entry of the inverse of the cameras' equations with the points eliminated."""
+        diagonal = np.einsum("mii->mi", self.v)
+        inverse = np.linalg.inv(self.v + (1e-9 * diagonal.max(1, keepdims=True) + 1e-12)[:, :, None] * np.eye(3))
+        matrix = self._reduced(inverse)[0][np.ix_(self.kept, self.kept)]
+        matrix[np.diag_indices(len(matrix))] += 1e-9 * np.diag(self.hessian)[self.kept]
+        unit = np.zeros(len(matrix))
+        unit[-1] = 1.0
+        try:
+            value = scipy.linalg.solve(matrix, unit, assume_a="pos", check_finite=False)[-1]
+        except np.linalg.LinAlgError:
+            return np.inf
+        return float(value) if value > 0 else np.inf
+
     def _reduced(self, inverse: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """The cameras' equations with the points eliminated."""
         hessian, gradient = self.hessian.copy(), self.gradient.copy()
         if inverse is None:
             return hessian, gradient
-        starts, frame = self.observations.starts, self.observations.frame
-        for first in range(0, self.observations.num_tracks, _CHUNK):
-            last = min(first + _CHUNK, self.observations.num_tracks)
-            places = slice(starts[first], starts[last])
-            low, high = int(frame[places].min()), int(frame[places].max()) + 1
-            wide = np.zeros((6 * (high - low) + 1, last - first, 3))
-            cameras = wide[:-1].reshape(high - low, 6, last - first, 3)
-            point = self.observations.track[places] - first
-            cameras[frame[places] - low, :, point] = self.coupling[places, :6]
-            wide[-1] = np.add.reduceat(self.coupling[places, 6], starts[first:last] - starts[first])
-            solved = np.einsum("cpi,pij->cpj", wide, inverse[first:last]).reshape(len(wide), -1)
-            flat = wide.reshape(len(wide), -1)
+        observations = self.observations
+        scaled = self.coupling @ inverse[observations.track]
+        for first in range(0, observations.num_tracks, _CHUNK):
+            last = min(first + _CHUNK, observations.num_tracks)
+            places = slice(observations.starts[first], observations.starts[last])
+            low, high = int(observations.frame[places].min()), int(observations.frame[places].max()) + 1
+            flat, solved = (self._wide(a, first, last, low, high) for a in (self.coupling, scaled))
             product, pull = solved @ flat.T, solved @ self.g[first:last].reshape(-1)
             at = slice(6 * low, 6 * high)
             hessian[at, at] -= product[:-1, :-1]
@@ -204,6 +229,17 @@ class _System:
             gradient[at] -= pull[:-1]
             gradient[-1] -= pull[-1]
         return hessian, gradient
+
+    def _wide(self, coupling: np.ndarray, first: int, last: int, low: int, high: int) -> np.ndarray:
+        """The coupling of the points first..last with the cameras low..high and the focal, as one dense matrix."""
+        starts = self.observations.starts
+        places = slice(starts[first], starts[last])
+        wide = np.zeros((6 * (high - low) + 1, last - first, 3))
+        cameras = wide[:-1].reshape(high - low, 6, last - first, 3)
+        point = self.observations.track[places] - first
+        cameras[self.observations.frame[places] - low, :, point] = coupling[places, :6]
+        wide[-1] = np.add.reduceat(coupling[places, 6], starts[first:last] - starts[first])
+        return wide.reshape(len(wide), -1)
 
 
 def tangent_basis(points: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "m 4 3"]:

@@ -12,12 +12,14 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from dyngs_plugins.priors.cameras.bundle import Adjusted, Freedom, adjust
+from dyngs_plugins.priors.cameras.bundle import Adjusted, Freedom, adjust, focal_uncertainty
 from dyngs_plugins.priors.cameras.observations import Observations
 from dyngs_plugins.priors.cameras.turning import all_but_first, points_on_rays, turning_camera
 
 DEFAULT_FOV = 53.0
 """Degrees of the shorter side, where nothing tells the focal length (the reference's fall-back)."""
+MAX_UNCERTAINTY = 0.1
+"""A focal length with a larger relative standard deviation is not observed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,9 @@ class FocalSearch:
     energies: tuple[float, ...]
     """Robust cost in square pixels of each."""
     observable: bool
-    """Whether the energies have a minimum within the range; if not, the focal length is assumed."""
+    """Whether there is a minimum within the range, and a sharp one; if not, the focal length is assumed."""
+    uncertainty: float = 0.0
+    """Relative standard deviation of the focal length."""
 
 
 def focal_of_fov(degrees: float, size: tuple[int, int]) -> float:
@@ -82,8 +86,8 @@ def search_focal(
     ]
     best = min(freed, key=lambda a: a.cost)
     inside = 0.7 * min(candidates) < best.reconstruction.focal < 1.5 * max(candidates)
-    flat = max(energies) < 1.05 * min(energies) + 1e-4
-    if flat or not inside:
+    uncertainty = focal_uncertainty(best.reconstruction, observations, all_free, scale=scale)
+    if uncertainty > MAX_UNCERTAINTY or not inside:
         assumed = given_focal(observations, focal_of_fov(DEFAULT_FOV, size), size, scale=scale)
-        return FocalSearch(assumed.best, candidates, energies, False)
-    return FocalSearch(best, candidates, energies, True)
+        return FocalSearch(assumed.best, candidates, energies, False, uncertainty)
+    return FocalSearch(best, candidates, energies, True, uncertainty)

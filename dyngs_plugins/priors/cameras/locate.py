@@ -36,7 +36,9 @@ def locate_frames(
     translation = -np.einsum("nij,nj->ni", rotation, poses[:, :3, 3])
     cameras = Reconstruction(rotation, translation, np.zeros((0, 4)), float(K[0, 0]), K[:2, 2])
     scene, seen = _structure(cameras, tracks, known, still, noise)
-    located = resect(scene, seen, ~known, scale=2 * noise, turns_only=still)
+    for scale in (2.0 * noise, 0.5 * noise):  # first robustly from afar, then with little pull from what moves
+        scene = resect(scene, seen, ~known, scale=scale, turns_only=still)
+    located = scene
     found = known | supported_frames(located.errors(seen), seen, 3 * noise)
     result = located.world_T_camera
     if still:

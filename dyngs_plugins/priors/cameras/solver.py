@@ -64,6 +64,8 @@ class Solution:
     still_share: float
     """Share of all tracks that are still."""
     notes: tuple[str, ...] = ()
+    focal_uncertainty: float = 0.0
+    """Relative standard deviation of a focal length that was searched for, from the key frames."""
 
     @property
     def median_error(self) -> float:
@@ -113,7 +115,8 @@ def solve_tracks(
     if find_more is not None:
         tracks = _trimmed(find_more(*_judged(scene, tracks, settings)), scene, free_focal, settings)
         scene = _adjusted(scene, tracks, free_focal, settings)
-    return _finished(scene, tracks, found, source, settings)
+    solution = _finished(scene, tracks, found, source, settings)
+    return dataclasses.replace(solution, focal_uncertainty=search.uncertainty)
 
 
 def _adjusted(

@@ -80,4 +80,6 @@ def cameras_of(solution: Solution) -> SolvedCameras:
         "focal_px": round(scene.focal, 3),
         "focal_from": solution.focal_source,
     }
+    if solution.focal_uncertainty:
+        report["focal_uncertainty_percent"] = round(100 * min(solution.focal_uncertainty, 10.0), 2)
     return SolvedCameras(scene.world_T_camera, K, missing, solution.still, report, tuple(notes))
