@@ -25,7 +25,7 @@ class TimedPoints:
     points: Float[Tensor, "n 3"]
     colors: Float[Tensor, "n 3"]
     times: Float[Tensor, "n"]
-    """In [0, 1]; NaN where nothing says."""
+    """In [0, 1]; NaN where nothing says, and for what stands still."""
 
 
 def moving_points(
@@ -74,34 +74,47 @@ def moving_points(
 def _from_depth(
     views: ClipViews, num: int, all_times: bool, whole_scene: bool, generator: torch.Generator
 ) -> TimedPoints:
-    """Random pixels of known depth: an equal share of every view's that count."""
+    """Random pixels of known depth; with masks half of a whole scene's are of what moves, which fills few pixels."""
     if views.priors.depth_files is None:
         raise ValueError(
             "The Gaussians were to start from depth, but the clip has none. Make it with `dyngs process`, or leave "
             "--pipeline.model.initialise.dynamic-points at 'auto'."
         )
-    middle = _middle_step(views)
-    chosen = [
-        _pixels(views, i, all_times or int(views.frame_index[i]) == middle, whole_scene) for i in range(len(views))
-    ]
-    total = sum(int(pixels.sum()) for pixels in chosen)
-    if total == 0:
+    used = range(len(views))
+    if views.priors.mask_files is None:  # nothing says what moves
+        parts = [_sample(views, [_known(views, i) for i in used], num, True, generator)]
+    else:
+        middle = _middle_step(views)
+        taken = [all_times or int(views.frame_index[i]) == middle for i in used]
+        moving = [_known(views, i) & (views.dynamic(i) == 1) & taken[i] for i in used]
+        parts = [_sample(views, moving, num // 2 if whole_scene else num, True, generator)]
+        if whole_scene:
+            still = [_known(views, i) & (views.dynamic(i) == -1) for i in used]
+            parts.append(_sample(views, still, num - len(parts[0].points), False, generator))
+    found = TimedPoints(*(torch.cat([getattr(part, name) for part in parts]) for name in ("points", "colors", "times")))
+    if len(found.points) == 0:
         raise ValueError(
             f"No pixel to start from: in {len(views)} views none that counts has a known depth. Check the masks (white = "
             "moving) and the depth."
         )
-    share = min(1.0, num / total)
-    parts = []
+    return found
+
+
+def _sample(
+    views: ClipViews, chosen: list[Bool[Tensor, "h w"]], num: int, timed: bool, generator: torch.Generator
+) -> TimedPoints:
+    """At most ``num`` of the chosen pixels of the views, all with the same chance."""
+    share = min(1.0, num / max(sum(int(pixels.sum()) for pixels in chosen), 1))
+    points, colors, times = [torch.zeros(0, 3)], [torch.zeros(0, 3)], [torch.zeros(0)]
     for i, pixels in enumerate(chosen):
         places = pixels.flatten().nonzero().flatten()
         places = places[torch.randperm(len(places), generator=generator)[: ceil(share * len(places))]]
         if len(places) > 0:
-            world = unproject_map(views, i).reshape(-1, 3)[places]
-            time = views.times[i].expand(len(places))
-            parts.append((world, views.image(i).reshape(-1, 3)[places], time))
-    points, colors, times = (torch.cat(values) for values in zip(*parts, strict=True))
-    keep = torch.randperm(len(points), generator=generator)[:num]
-    return TimedPoints(points[keep], colors[keep], times[keep].clone())
+            points.append(unproject_map(views, i).reshape(-1, 3)[places])
+            colors.append(views.image(i).reshape(-1, 3)[places])
+            times.append(torch.full((len(places),), float(views.times[i]) if timed else nan))
+    keep = torch.randperm(sum(map(len, times)), generator=generator)[:num]
+    return TimedPoints(torch.cat(points)[keep], torch.cat(colors)[keep], torch.cat(times)[keep])
 
 
 def _middle_step(views: ClipViews) -> int:
@@ -110,16 +123,6 @@ def _middle_step(views: ClipViews) -> int:
     return int(steps[(steps - (views.num_frames - 1) / 2).abs().argmin()])
 
 
-def _pixels(views: ClipViews, index: int, takes_moving: bool, whole_scene: bool) -> Bool[Tensor, "h w"]:
-    known, priors = views.depth(index) > 0, views.priors
-    if priors.valid_files is not None:
-        known = known & views.valid(index)
-    if priors.mask_files is None:
-        return known  # nothing says what moves
-    moving, still = views.dynamic(index) == 1, views.dynamic(index) == -1
-    counts = torch.zeros_like(known)
-    if takes_moving:
-        counts |= moving
-    if whole_scene:
-        counts |= still
-    return known & counts
+def _known(views: ClipViews, index: int) -> Bool[Tensor, "h w"]:
+    known = views.depth(index) > 0
+    return known if views.priors.valid_files is None else known & views.valid(index)

@@ -29,7 +29,8 @@ PAPER = Paper(
         "learn at 8e-4, five times 3DGS' rate, as the reference's fixed factor of 5 has it.",
         "The noise on time is of one step's length per time step of the clip, not per training image, and one draw is for "
         "all images of a batch.",
-        "Where the clip has depth, Gaussians start from it (moving things from the middle frame) instead of COLMAP's points.",
+        "Where the clip has depth, Gaussians start from it instead of COLMAP's points: moving things, half of the points, "
+        "from the middle frame.",
         "Settings are those for real captures; for synthetic scenes set --pipeline.model.motion.noise 0 "
         "--pipeline.model.motion.time-frequencies 6 --pipeline.model.motion.time-network 30. The 6-DoF variant is not there.",
         "Not compared with the reference's figures yet.",

@@ -26,8 +26,8 @@ PAPER = Paper(
     deviations=(
         "Time runs from 0 to 1 over the clip, so variances and rates in time are relative to its length; the reference "
         "takes seconds (10 for Neu3D).",
-        "Where points come from depth, a Gaussian is centred at the time its point was seen at; else at random, as in the "
-        "reference.",
+        "Where points come from depth and masks, half of them are of what moves, and their Gaussians are centred at the "
+        "time they were seen at; else at random, as in the reference.",
         "Rates are not multiplied by the camera extent; the loaders bring scenes to a size of about 1.",
         "The map of the surroundings (two Neu3D scenes) and the rigidity loss (Lego alone) are not there.",
         "The colour has a gradient to the direction it is seen from.",
@@ -61,7 +61,7 @@ def small() -> DynamicTrainerConfig:
     """Plain colours, fewer Gaussians, and none shorter than a frame."""
     config = splatting.make_small(full(), "dyn-rt4dgs-small", steps=1500)
     model = config.pipeline.model
-    model.motion = Native4DConfig(sh_degree=0, time_order=0, least_life=1.0)
+    model.motion = Native4DConfig(sh_degree=0, time_order=0, least_life=1.0, seen_variance=0.01)
     model.initialise.num_dynamic = 12_000
     model.density["dynamic"].split = "keep"
     model.density["dynamic"].max_gaussians = 24_000

@@ -50,9 +50,12 @@ def test_a_canonical_pose_takes_what_moves_from_the_middle_of_the_clip(views):
     found = take(views, whole_scene=False)
     assert found.times.unique().tolist() == pytest.approx([4 / 9])
     everything = take(views, num=3000)
-    assert len(everything.times.unique()) == 10  # what stands still comes from every frame
-    away = everything.times == 1.0
-    assert share_on_masks(views, everything.points[away], 9) < 0.05
+    still = everything.times.isnan()  # what stands still was there at every time
+    assert int(still.sum()) >= 1500
+    assert everything.times[~still].unique().tolist() == pytest.approx([4 / 9])
+    # A point of the wall may lie behind something that moves, seen from elsewhere.
+    assert share_on_masks(views, everything.points[still], 9) < 0.2
+    assert share_on_masks(views, everything.points[~still], 4) > 0.8
 
 
 def test_without_masks_every_pixel_counts(views):
@@ -84,12 +87,14 @@ def test_what_is_lacking_is_named(views):
 def test_a_scene_of_one_set_and_one_of_two(views):
     config = InitialiseConfig(num_dynamic=200, num_static=300, dynamic_from="frames")
     for has_static in (False, True):
-        field = Native4D(Native4DConfig(sh_degree=0, time_order=0), num_frames=10)
+        field = Native4D(Native4DConfig(sh_degree=0, time_order=0, seen_variance=0.01), num_frames=10)
         dynamic, static = GaussianSet("dynamic", field.columns()), GaussianSet("static") if has_static else None
         tracks, extents = start_scene(config, views, dynamic, static, field)
         assert tracks is None
         assert len(dynamic) == 200
         assert set(extents) == ({"dynamic", "static"} if has_static else {"dynamic"})
-        assert len(dynamic.raw["time_means"].unique()) == 10
-        on_masks = share_on_masks(views, dynamic.raw["means"].data[dynamic.raw["time_means"].data == 0], 0)
-        assert on_masks > 0.8 if has_static else on_masks < 0.5
+        seen = torch.exp(2 * dynamic.raw["time_scales"].data) < 0.1
+        assert int(seen.sum()) == (200 if has_static else 100)
+        centres = dynamic.raw["time_means"].data
+        assert len(centres[seen].unique()) == 10
+        assert share_on_masks(views, dynamic.raw["means"].data[seen & (centres == 0)], 0) > 0.8

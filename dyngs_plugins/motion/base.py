@@ -71,7 +71,8 @@ class MotionField(nn.Module, ABC):
     ) -> Mapping[str, Tensor]:
         """Start the shared tensors (bounds, ...) from points and return the raw column values of their Gaussians.
 
-        For fields that start from points; ``times`` is when each point was seen there, NaN where nothing says.
+        For fields that start from points; ``times`` is when each point was seen there, NaN where nothing says and
+        for points that stand still.
         """
         return {}
 

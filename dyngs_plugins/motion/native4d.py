@@ -36,6 +36,8 @@ class Native4DConfig(MotionFieldConfig):
     """Cosines of the colour over time, beside the constant."""
     variance: float = 0.2
     """In time at the start, in units of the clip's length."""
+    seen_variance: float = 0.2
+    """The same for Gaussians of moving things, whose points were seen at a known time."""
     least_life: float = 0.0
     """Standard deviation in time, in frames, below which a Gaussian is treated as if it had this one; 0: any (the paper).
     Shorter ones fit single frames, and their velocity is not determined."""
@@ -64,14 +66,14 @@ class Native4D(MotionField):
         return columns
 
     def start_from_points(self, means, times, generator: torch.Generator) -> Mapping[str, Tensor]:
-        n = len(means)
+        c, n = self.config, len(means)
         anywhere = EARLIEST + (LATEST - EARLIEST) * torch.rand(n, generator=generator)
         columns = {
             "time_means": torch.where(torch.isnan(times), anywhere, times),
-            "time_scales": torch.full((n,), 0.5 * log(self.config.variance)),
+            "time_scales": torch.where(torch.isnan(times), 0.5 * log(c.variance), 0.5 * log(c.seen_variance)),
             "right_quats": torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(n, 1),
         }
-        if self.config.time_order > 0:
+        if c.time_order > 0:
             columns["time_harmonics"] = torch.zeros(n, *self.columns()["time_harmonics"])
         return columns
 

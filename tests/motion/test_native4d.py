@@ -106,6 +106,9 @@ def test_numbers_of_a_gaussian_and_the_start():
     times = torch.cat([torch.full((500,), float("nan")), torch.full((5,), 0.3)])
     columns = field.start_from_points(torch.zeros(505, 3), times, torch.Generator().manual_seed(0))
     assert torch.exp(2 * columns["time_scales"]) == pytest.approx(torch.full((505,), 0.2))  # a fifth of the clip
+    field.config.seen_variance = 0.01
+    columns = field.start_from_points(torch.zeros(505, 3), times, torch.Generator().manual_seed(0))
+    assert torch.exp(2 * columns["time_scales"][[0, 504]]).tolist() == pytest.approx([0.2, 0.01])
     assert columns["time_means"][500:].tolist() == pytest.approx([0.3] * 5)
     unknown = columns["time_means"][:500]
     assert -0.1 <= float(unknown.min()) < 0.0
