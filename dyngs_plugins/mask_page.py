@@ -123,6 +123,7 @@ class MaskPage:
 
         server = viser.ViserServer(host=host, port=port, label="dyngs masks")
         server.scene.world_axes.visible = False
+        server.gui.configure_theme(control_layout="fixed")  # beside the image, not over it
         _Controls(self, server)
         return server
 

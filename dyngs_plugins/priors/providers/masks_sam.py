@@ -86,7 +86,8 @@ class SamMasks(MaskProvider):
 
     def unavailable(self) -> str | None:
         """Why this provider cannot run here and what to do about it, or None when it can."""
-        return missing_package("transformers") or missing_weights("masks", self.chosen_model, CATALOGUE)
+        known = {SAM3: CATALOGUE[SAM3]} if self.text else CATALOGUE
+        return missing_package("transformers") or missing_weights("masks", self.chosen_model, known)
 
     def notes(self) -> tuple[str, ...]:
         return self._notes
