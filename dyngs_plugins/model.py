@@ -92,6 +92,8 @@ class DynamicModelConfig(ModelConfig):
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
     backend: str | None = None
     """Rasterizer backend; None: gsplat on CUDA, numba on the CPU."""
+    instants_per_pass: int = 0
+    """Instants of exposures rasterized at a time in training, where all at once do not fit into memory; 0: all."""
     export_time: float | None = None
     """The time in [0, 1] at which ``ns-export gaussian-splat`` sees the scene; None: the canonical pose.
     The environment variable DYNGS_EXPORT_TIME overrides it when exporting."""
@@ -208,7 +210,8 @@ class DynamicModel(TrainingSteps, ExportedScene, ResumedScene, TrainingViews, Sp
 
     def _options(self) -> RenderOptions:
         absolute = self.training and any(control.config.absolute_gradients for control in self.density.values())
-        return RenderOptions(self.config.rasterize_mode, self.config.backend, absolute)
+        passes = self.config.instants_per_pass if self.training else 0
+        return RenderOptions(self.config.rasterize_mode, self.config.backend, absolute, passes)
 
     def _views(self, cameras: Cameras, index: Tensor | None = None) -> Views:
         return views_of(cameras, self.clock, self.device, index)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from dyngs_plugins.camera_refinement import CameraRefinement
 from dyngs_plugins.cameras import intrinsics_as_axes
+from dyngs_plugins.chunked import rasterize_in_chunks
 from dyngs_plugins.color_head import ColorHead, ColorHeadConfig, PlainColors
 from dyngs_plugins.exposure.base import ExposureModel, Mode
 from dyngs_plugins.gaussian_sets import GaussianSet
@@ -62,6 +64,8 @@ class RenderOptions:
     backend: str | None = None
     absgrad: bool = False
     """Have the backward pass fill ``info["means2d"].absgrad``, the sum of absolute image-plane gradients."""
+    instants_per_pass: int = 0
+    """Instants rasterized at a time, to save memory (``chunked.py``); 0: all at once."""
 
 
 class Scene(nn.Module):
@@ -189,7 +193,8 @@ class Scene(nn.Module):
         behind = self.color_head.behind(features.new_zeros(3) if background is None else background)
         backgrounds[:, : len(behind)] = behind
         camera_T_world, K = intrinsics_as_axes(instants.camera_T_world, instants.K)
-        image, alpha, info = rasterize(
+        draw = partial(rasterize_in_chunks, options.instants_per_pass) if options.instants_per_pass else rasterize
+        image, alpha, info = draw(
             gaussians.means,
             gaussians.quats,
             gaussians.scales,
