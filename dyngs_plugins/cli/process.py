@@ -32,8 +32,14 @@ def process(
     redo: tuple[Kind, ...] = (),
     eval_masks: bool = True,
     memory_gb: float = 2.0,
+    views: str = "",
+    protocol: str = "",
+    downscale_factor: int | None = None,
 ) -> None:
     """Make a clip folder that `ns-train dyn-som --data CLIP` opens: images, cameras, masks, depth, tracks.
+
+    A data set in another layout that `dyngs inspect` knows (D2RF, NVIDIA, ...) is left as it is: --out then holds only the
+    priors that it lacks, and ns-train --data OUT opens both.
 
     What exists is used and never overwritten; a run that was stopped continues where it was. Nothing is downloaded.
 
@@ -63,6 +69,9 @@ def process(
         redo: Kinds of priors whose existing files are deleted and made again.
         eval_masks: Also make masks of the held-out frames, under eval/, for metrics on the moving region.
         memory_gb: How much memory flows and images may take between uses.
+        views: Of a data set, only the training images with this text in their names, such as left.
+        protocol: Of a data set, the name of the split. Default: the layout's first.
+        downscale_factor: Of a data set, take images at 1/n. Default: its loader's own.
     """
     from dyngs_plugins.priors.command import run
 
@@ -86,4 +95,7 @@ def process(
         redo=redo,
         eval_masks=eval_masks,
         memory_gb=memory_gb,
+        views=views,
+        protocol=protocol,
+        downscale_factor=downscale_factor,
     )

@@ -20,7 +20,8 @@ from dyngs_plugins.priors.eval_masks import make_eval_masks
 from dyngs_plugins.priors.footage import Choice
 from dyngs_plugins.priors.ingest import open_clip
 from dyngs_plugins.priors.kind_report import KindReport
-from dyngs_plugins.priors.limits import clip_bytes, space_advice
+from dyngs_plugins.priors.layout_source import is_data_set, process_data_set
+from dyngs_plugins.priors.limits import clip_bytes, space_advice, space_warning
 from dyngs_plugins.priors.prepared import RECORD, PreparedClip, remove_leftovers
 from dyngs_plugins.priors.process import DEFAULT_CAMERAS, DEFAULT_PROVIDERS, make_priors, make_providers
 from dyngs_plugins.priors.summary import write_summary
@@ -32,7 +33,8 @@ def run(
     max_size: int | None = None, fps: float | None = None, max_frames: int | None = None, start: float | None = None,
     end: float | None = None, right: Path | None = None, focal: float | None = None, holdout: int = 8,
     providers: dict[str, str] | None = None, track_stride: int | None = None, settings: Sequence[str] = (),
-    redo: Sequence[str] = (), eval_masks: bool = True, memory_gb: float = 2.0,
+    redo: Sequence[str] = (), eval_masks: bool = True, memory_gb: float = 2.0, views: str = "", protocol: str = "",
+    downscale_factor: int | None = None,
 ) -> list[KindReport]:  # fmt: skip
     """See `dyngs process --help` (dyngs_plugins/cli/process.py) for the arguments.
 
@@ -50,12 +52,23 @@ def run(
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
+    if is_data_set(source) or views or protocol or downscale_factor is not None:
+        with _progress(console) as track, space_advice(out or source, _about(source)):
+            reports = process_data_set(source, out, chosen, track, say, views=views, protocol=protocol,
+                                       downscale_factor=downscale_factor, redo=redo, memory_gb=memory_gb)  # fmt: skip
+        console.print(_table(reports))
+        say(f"{out}: priors for {source}, which is as it was; {time.perf_counter() - begin:.0f} s. Next: "
+            f"ns-train dyn-som --data {out}")  # fmt: skip
+        return reports
     with _progress(console) as track, space_advice(out or source, _about(source)):
         clip = open_clip(source, out, height=height, width=width, max_size=max_size, holdout=holdout, track=track,
                          choice=choice, right=right, say=say)  # fmt: skip
         remove_leftovers(clip.root)
         for note in clip.report.notes if clip.report is not None else ():
             say(note)
+        warning = None if (clip.root / "tracks").is_dir() else space_warning(clip.root, _needed(clip))
+        if warning:
+            say(warning)
         with space_advice(clip.root, _needed(clip)):
             clip, reports = make_priors(clip, chosen, track, say, redo, memory_gb, focal,
                                         done=lambda report: add_timing(clip.root, report))  # fmt: skip

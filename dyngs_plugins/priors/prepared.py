@@ -55,14 +55,19 @@ def target_size(size: tuple[int, int], height: int | None, width: int | None, ma
     return result
 
 
-def claim(source: Path, out: Path, request: dict[str, Any]) -> None:
-    """Refuse folders that are not ours or were made from something else; else leave our mark."""
+def require_apart(source: Path, out: Path) -> None:
+    """Refuse an --out in the source, or around it."""
     ours, theirs = out.resolve(), source.resolve()
     if ours == theirs or theirs in ours.parents or ours in theirs.parents:
         raise ValueError(
             f"--out {out} and the source {source} lie inside each other. Choose a folder beside the source, "
             f"for example {theirs.with_name(theirs.stem + '_clip')}."
         )
+
+
+def claim(source: Path, out: Path, request: dict[str, Any]) -> None:
+    """Refuse folders that are not ours or were made from something else; else leave our mark."""
+    require_apart(source, out)
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"--out {out} is a file; expected a folder or a free name.")
     if (out / RECORD).is_file():

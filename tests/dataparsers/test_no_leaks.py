@@ -25,10 +25,14 @@ from dataparsers.clip import Clip
 from dataparsers.protocols import Protocol
 from dataparsers.registry import all_layouts, claims
 from dyngs_plugins.priors.marbles_tracks import MarblesTrackFiles
+from dyngs_plugins.priors.track_windows import WindowTrackFiles
 from dyngs_plugins.priors.tracks import SomTrackFiles
 from dyngs_plugins.priors.views import ClipViews, Priors
 
 PROTOCOLS = [(command, p.name) for command, layout in all_layouts().items() for p in layout.protocols]
+
+SAID_ANEW = {"multiview-video-data", "with-priors-data"}
+"""Layouts whose clips have words of their own for their protocol: what solved the cameras, what the data set says."""
 
 SHARED_IMAGES = {
     ("colmap-time-data", "all"): "the training images",
@@ -47,6 +51,7 @@ image), and how their ``tests`` say so."""
 
 FIXED_POSES = {
     "given",
+    "as the data set's protocol says",
     "given (COLMAP over the images of all splits)",
     "given (COLMAP over both cameras)",
     "given (for casual video solved on all frames)",
@@ -163,7 +168,7 @@ def test_nothing_held_out_trains(case):
     clip = parser.read()
     protocol = all_layouts()[key[0]].protocol(key[1])
     stated = protocol.tests
-    if isinstance(clip.protocol, Protocol) and key[0] != "multiview-video-data":  # which says what solved its cameras
+    if isinstance(clip.protocol, Protocol) and key[0] not in SAID_ANEW:
         assert clip.protocol.poses == protocol.poses
     assert len(clip.train) > 0
     for split, views in held_out(clip).items():
@@ -197,7 +202,7 @@ def check_priors(train: ClipViews, views: ClipViews, shared: bool) -> None:
     tracks = train.priors.tracks
     if tracks is None:
         return
-    if isinstance(tracks, SomTrackFiles):
+    if isinstance(tracks, SomTrackFiles | WindowTrackFiles):
         assert set(tracks.names) <= stems
     else:
         assert isinstance(tracks, MarblesTrackFiles), f"teach this test where {type(tracks).__name__} reads"
