@@ -159,7 +159,7 @@ def moving_nearby(inputs: PriorInputs, i: int, margin: int) -> Float[np.ndarray,
     """1 where points of moving objects may be in frame i: on the mask, or at most `margin` pixels from it."""
 
     def make() -> np.ndarray:
-        return cv2.dilate(inputs.mask(i).astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8)).astype(np.float32)
+        return cv2.dilate(inputs.mask(i).astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8)).astype(np.float16)
 
     return inputs.remember(("landing", i, margin), make)
 
@@ -190,6 +190,6 @@ def carried_by_neighbours(
 def _blurred_lab(inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w 3"]:
     def make() -> np.ndarray:
         lab = cv2.cvtColor(inputs.image(i).astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
-        return cv2.GaussianBlur(lab, (0, 0), 1.5)
+        return cv2.GaussianBlur(lab, (0, 0), 1.5).astype(np.float16)  # half the memory; a hundredth of a unit is enough
 
     return inputs.remember(("blurred lab", i), make)
