@@ -15,6 +15,7 @@ from dyngs_plugins.priors.footage import Choice, Footage
 from dyngs_plugins.priors.frame_report import (
     FrameFigures,
     FrameReport,
+    change,
     frame_notes,
     judged,
     luminance,
@@ -50,6 +51,7 @@ def extract(
     pairs = len(footage) > 1
     readers = [f.frames(choice) for _, f in footage]
     frames: dict[str, list[FrameFigures]] = {name: [] for name, _ in footage}
+    before: dict[str, Any] = {}
     total = min((n for n in shorter if n is not None), default=None)
     moments = track(with_last(zip(*readers, strict=False)), f"{footage[0][1].path.name}: frames", total)
     for step, (moment, last) in enumerate(moments):
@@ -62,8 +64,9 @@ def extract(
             seconds = moment[0].seconds  # simultaneous cameras share the first one's clock
             frames[name].append(FrameFigures(
                 file, step, None if seconds is None else round(seconds, 6), held, round(sharpness(pixels), 3),
-                round(luminance(pixels), 5), origin=taken.origin,
+                round(luminance(pixels), 5), taken.origin, round(change(pixels, before[name]), 3) if step else None,
             ))  # fmt: skip
+            before[name] = pixels
     _check_count(footage, {name: sum(not f.held_out for f in listed) for name, listed in frames.items()}, choice)
     report = _report(footage, {name: judged(listed) for name, listed in frames.items()}, shorter, size)
     write_frame_report(out, report)

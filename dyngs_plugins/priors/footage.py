@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -139,7 +140,8 @@ class Stills:
     def __init__(self, path: Path) -> None:
         self.path, self.files = path, still_files(path)
         if not self.files:
-            raise FileNotFoundError(f"{path}: no images. Expected a film, or a folder of .png or .jpg images.")
+            raise FileNotFoundError(f"{path}: no images. Expected a film, or a folder of .png or .jpg images; found "
+                                    f"{_suffixes(path)}.")  # fmt: skip
         self.size = still_size(self.files)
         self._transparent = 0
 
@@ -243,6 +245,13 @@ def open_footage(path: Path) -> Footage:
 def bare_images(root: Path) -> bool:
     """Whether a folder holds images that nobody has solved cameras for, as one sequence or one per camera."""
     return bool(still_files(root) or still_files(root / "images") or _cameras_of(root))
+
+
+def _suffixes(folder: Path) -> str:
+    """What lies in a folder, by suffix; phones' .heic images among them."""
+    counts = Counter(p.suffix.lower() or "without suffix" for p in folder.iterdir() if p.is_file())
+    listed = ", ".join(f"{n} files {suffix}" for suffix, n in counts.most_common(3)) or "no files"
+    return f"{listed} (convert .heic to .jpg first)" if ".heic" in counts else listed
 
 
 def _cameras_of(root: Path) -> list[Path]:

@@ -23,6 +23,8 @@ NEIGHBOURS = 5
 """Frames to either side that sharpness and brightness are compared with."""
 BLURRED_BELOW = 0.5
 EXPOSURE_JUMP = 0.15
+SAME_BELOW = 0.05
+"""Mean difference in grey values below which a frame repeats the one before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +41,13 @@ class FrameFigures:
     """Variance of the Laplacian of its grey values (0 to 255)."""
     luminance: float
     """Mean grey value, from 0 to 1."""
+    origin: str = ""
+    """Name of the file that it comes from, where it had one of its own."""
+    change: float | None = None
+    """Mean absolute difference from the frame before, in grey values from 0 to 255; None for the first."""
     relative_sharpness: float = 1.0
     """Over the median of its neighbours'."""
     blurred: bool = False
-    origin: str = ""
-    """Name of the file that it comes from, where it had one of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,12 @@ def sharpness(image: UInt8[np.ndarray, "h w 3"]) -> float:
 def luminance(image: UInt8[np.ndarray, "h w 3"]) -> float:
     """Mean grey value, from 0 to 1."""
     return float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean() / 255.0)
+
+
+def change(image: UInt8[np.ndarray, "h w 3"], before: UInt8[np.ndarray, "h w 3"]) -> float:
+    """Mean absolute difference of the grey values, from 0 to 255."""
+    now, then = (cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) for pixels in (image, before))
+    return float(cv2.absdiff(now, then).mean())
 
 
 def relative_to_neighbours(values: Float[np.ndarray, "n"], reach: int = NEIGHBOURS) -> Float[np.ndarray, "n"]:
@@ -94,6 +104,10 @@ def frame_notes(name: str, frames: Sequence[FrameFigures]) -> list[str]:
     if blurred:
         notes.append(f"{name}: {len(blurred)} of {len(frames)} frames are much less sharp than their neighbours: "
                      f"{_shortened(blurred)}.")  # fmt: skip
+    same = [frame.time_step for frame in frames if frame.change is not None and frame.change < SAME_BELOW]
+    if same:
+        notes.append(f"{name}: {len(same)} of {len(frames)} frames show the same as the one before: {_shortened(same)}. "
+                     "Was the film converted from a lower rate? --fps with that rate leaves them out.")  # fmt: skip
     relative = relative_to_neighbours(np.array([frame.luminance for frame in frames]))
     jumps = [frame.time_step for frame, r in zip(frames, relative, strict=True) if abs(r - 1.0) > EXPOSURE_JUMP]
     if jumps:
