@@ -106,9 +106,9 @@ def test_parts_that_do_not_need_the_host_do_not_import_it():
     """DESIGN: only the host seam imports nerfstudio."""
     code = """
         import importlib
-        for name in ("motion.bases", "exposure.base", "raster", "losses", "metrics.image", "metrics.tracks",
-                     "metrics.lpips", "priors.views", "priors.lifting", "camera_paths", "sample.clip", "hooks",
-                     "papers"):
+        for name in ("motion.bases", "motion.deformable", "motion.hexplane", "motion.native4d", "exposure.base",
+                     "raster", "losses", "metrics.image", "metrics.tracks", "metrics.lpips", "priors.views",
+                     "priors.lifting", "camera_paths", "sample.clip", "hooks", "papers"):
             importlib.import_module(f"dyngs_plugins.{name}")
         found = sorted(name for name in sys.modules if name.split(".")[0] == "nerfstudio")
         assert not found, found
