@@ -112,6 +112,41 @@ def test_a_shifted_image_is_tracked_to_parts_of_a_pixel():
     np.testing.assert_allclose(np.median(end[good] - start[good], axis=0), [2.3, -1.6], atol=0.05)
 
 
+def test_a_black_frame_is_bridged_and_listed(clip, tmp_path):
+    files, poses = clip
+    black = tmp_path / "black.png"
+    cv2.imwrite(str(black), np.zeros((*SIZE, 3), np.uint8))
+    solved = TrackCameras(points=400).solve(inputs((*files[:5], black, *files[6:])), FOCAL)
+    assert solved.interpolated == (5,)
+    error, length = trajectory_error(solved.world_T_camera, poses)
+    assert error < 0.03 * length
+
+
+def test_a_cut_is_found(clip, tmp_path):
+    files, poses = clip
+    others = []
+    for i in range(8):
+        others.append(tmp_path / f"{i}.png")
+        cv2.imwrite(str(others[-1]), render(poses[i], np.full(3, 99.0), [texture(9 + k) for k in range(4)]))
+    with pytest.raises(ValueError, match="from frame 7 to frame 8.*Is there a cut"):
+        TrackCameras(points=400).solve(inputs((*files[:8], *others)), FOCAL)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_very_short_clips_work_or_say_why_not(clip, count):
+    files, poses = clip
+    if count == 1:
+        with pytest.raises(ValueError, match="cameras need at least 2"):
+            TrackCameras().solve(inputs(files[:1]), FOCAL)
+        return
+    solved = TrackCameras(points=400).solve(inputs(files[: 4 * count - 3 : 4]), FOCAL)
+    assert len(solved.world_T_camera) == count
+    assert solved.interpolated == ()
+    turn = np.linalg.inv(solved.world_T_camera[0]) @ solved.world_T_camera[1]
+    truth = np.linalg.inv(poses[0]) @ poses[4]
+    assert np.degrees(np.linalg.norm(vector_of(turn[:3, :3].T @ truth[:3, :3]))) < 1.0
+
+
 def test_images_without_texture_are_refused_with_advice(tmp_path):
     files = []
     for i in range(4):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from dyngs_plugins.priors.cameras.bundle import Reconstruction
 from dyngs_plugins.priors.cameras.observations import Observations
-from dyngs_plugins.priors.cameras.tracking import GreyImages, TrackingSettings, klt_round_trip
+from dyngs_plugins.priors.cameras.tracking import GreyImages, TrackingSettings, klt_round_trip, likeness
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 
 
@@ -49,22 +49,6 @@ def find_again(
             parts.append((track[at[good], 0], np.full(int(good.sum()), t), end[good] + 0.5))
     track, frame, xy = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Observations.of(track, frame, xy, observations.num_frames)
-
-
-def likeness(
-    source: np.ndarray,
-    target: np.ndarray,
-    start: Float[np.ndarray, "k 2"],
-    end: Float[np.ndarray, "k 2"],
-    half: int = 5,
-) -> Float[np.ndarray, "k"]:
-    """Normalised cross-correlation of the patches around two positions."""
-    from dyngs_plugins.priors.providers.flow_math import sample
-
-    offset = np.stack(np.meshgrid(*(np.arange(-half, half + 1.0),) * 2), axis=-1).reshape(-1, 2)
-    patches = [sample(image, xy[:, None] + offset).astype(np.float64) for image, xy in ((source, start), (target, end))]
-    a, b = (p - p.mean(1, keepdims=True) for p in patches)
-    return (a * b).sum(1) / np.sqrt(np.maximum((a**2).sum(1) * (b**2).sum(1), 1e-12))
 
 
 def _candidates(

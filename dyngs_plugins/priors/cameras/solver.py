@@ -98,6 +98,7 @@ def solve_tracks(
     if still.mean() < 0.2 or still.sum() < 4 * MIN_SHARED:
         still = np.ones(tracks.num_tracks, bool)  # no still world was found: the robust adjustment decides alone
     world, _ = tracks.keep_tracks(still)
+    _check_one_piece(world)
     frames = key_frames(world, settings.key_frame_distance * size[1])
     keys, _ = world.of_frames(frames)
     keys, _ = keys.keep_tracks(spread_tracks(keys, settings.key_tracks))
@@ -143,7 +144,7 @@ def _trimmed(tracks: Observations, scene: Reconstruction, free_focal: bool, sett
     """Without the observations that do not fit once the cameras were adjusted to them; the tracks stay."""
     scene = _adjust_few(triangulate(scene, tracks, settings.noise), tracks, free_focal, settings)[0]
     errors = triangulate(scene, tracks, settings.noise).errors(tracks)
-    return tracks.keep(errors < 2.5 * settings.noise)[0].keep_long(3)
+    return tracks.keep(errors < 2.5 * settings.noise)[0].keep_long(min(3, tracks.num_frames))
 
 
 def _finished(
@@ -285,5 +286,22 @@ def _check(tracks: Observations) -> None:
         raise ValueError(
             f"Found {tracks.num_tracks} point tracks over {tracks.num_frames} frames, expected at least {MIN_SHARED}. "
             "The images have too little texture, or too much blur: use larger images, or give cameras "
+            "(--cameras files)."
+        )
+
+
+def _check_one_piece(world: Observations) -> None:
+    """Raise when the still tracks before some frame and after it have nothing to do with each other."""
+    first, last = world.frame[world.starts[:-1]], world.frame[world.starts[1:] - 1]
+    change = np.zeros(world.num_frames + 1)
+    np.add.at(change, first, 1)
+    np.add.at(change, last, -1)
+    crossing = np.cumsum(change)[: int(last.max())]  # tracks seen in frame t or before and after it
+    seen = np.arange(len(crossing)) >= first.min()
+    if not seen.any() or crossing[seen].min() < 8:
+        t = int(np.argmin(np.where(seen, crossing, np.inf)))
+        raise ValueError(
+            f"Almost no point can be followed from frame {t} to frame {t + 1} of {world.num_frames}. Is there a cut, or "
+            "a stretch without texture? Process the parts on their own (--start, --end), or give cameras "
             "(--cameras files)."
         )

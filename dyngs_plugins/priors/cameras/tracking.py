@@ -9,7 +9,6 @@ Sources: Lucas and Kanade 1981; Shi and Tomasi 1994; Bouguet's pyramids as in Op
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -36,6 +35,12 @@ class TrackingSettings:
     quality: float = 0.003
     """Corners weaker than this share of the image's strongest one are not tracked."""
     border: int = 4
+    blind_share: float = 0.1
+    """A frame that keeps a smaller share of the points sees nothing, ..."""
+    blind_frames: int = 5
+    """... unless this many frames before it saw nothing either: then the scene has changed."""
+    leap_likeness: float = 0.7
+    """Normalised correlation that a patch must have with itself after blind frames."""
 
 
 @dataclasses.dataclass
@@ -55,17 +60,20 @@ class _Alive:
         return _Alive(*(np.concatenate(pair) for pair in both))
 
 
-def track_points(inputs: PriorInputs, settings: TrackingSettings, frames: Iterable[int] | None = None) -> Observations:
-    """Follow points through all frames.
+def track_points(inputs: PriorInputs, settings: TrackingSettings) -> Observations:
+    """Follow points through all frames, in time order.
 
-    Args:
-        frames: the frames in the order they are visited; all of them in time order without.
+    A frame in which almost all points are lost at once (black, blurred, covered) is left out: they are looked for again
+    in the next ones.
     """
     grey = GreyImages(inputs)
     alive, rows, count, before = _nothing(), [], 0, -1
-    for t in range(len(inputs.frames)) if frames is None else frames:
+    for t in range(len(inputs.frames)):
         if before >= 0:
-            alive = _advance(inputs, grey, alive, before, t, settings)
+            found = _advance(inputs, grey, alive, before, t, settings)
+            if len(found.ids) < settings.blind_share * len(alive.ids) and t - before <= settings.blind_frames:
+                continue
+            alive = found
         fresh = _new_corners(grey(t), alive.xy, settings)
         ids = np.arange(count, count + len(fresh))
         count += len(fresh)
@@ -73,7 +81,7 @@ def track_points(inputs: PriorInputs, settings: TrackingSettings, frames: Iterab
         rows.append((alive.ids, np.full(len(alive.ids), t), alive.xy))
         before = t
     ids, frame, xy = (np.concatenate(column) for column in zip(*rows, strict=True))
-    long = np.bincount(ids, minlength=count)[ids] >= 3
+    long = np.bincount(ids, minlength=count)[ids] >= min(3, len(inputs.frames))
     return Observations.of(ids[long], frame[long], xy[long] + 0.5, len(inputs.frames))
 
 
@@ -99,8 +107,14 @@ def _advance(
     """The tracks of frame `before` that are found in frame t."""
     if not len(alive.ids):
         return alive
-    guess = alive.xy + sample(inputs.flow(before, t), alive.xy)
+    if t - before == 1:
+        flow = inputs.flow(before, t)
+    else:  # what lies between sees nothing, so flow must not be composed over it
+        flow = inputs.flow_provider.estimate(inputs.image(before), inputs.image(t))
+    guess = alive.xy + sample(flow, alive.xy)
     found, good = klt_round_trip(grey(before), grey(t), alive.xy, guess, settings)
+    if t - before > 1:  # a leap lands on anything: what is found must also look like what was lost
+        good[good] &= likeness(grey(before), grey(t), alive.xy[good], found[good]) > settings.leap_likeness
     good &= inside(found - settings.border, _shrunk(inputs.frames.size, 2 * settings.border))
     alive, found = alive.keep(good), found[good]
     kept = np.ones(len(found), bool)
@@ -139,6 +153,20 @@ def klt_round_trip(
     trip = np.linalg.norm(back - start, axis=1)
     good = (forward[:, 0] == 1) & (backward[:, 0] == 1) & (trip < settings.round_trip)
     return end.astype(np.float64), good
+
+
+def likeness(
+    source: np.ndarray,
+    target: np.ndarray,
+    start: Float[np.ndarray, "k 2"],
+    end: Float[np.ndarray, "k 2"],
+    half: int = 5,
+) -> Float[np.ndarray, "k"]:
+    """Normalised cross-correlation of the patches around two positions."""
+    offset = np.stack(np.meshgrid(*(np.arange(-half, half + 1.0),) * 2), axis=-1).reshape(-1, 2)
+    patches = [sample(image, xy[:, None] + offset).astype(np.float64) for image, xy in ((source, start), (target, end))]
+    a, b = (p - p.mean(1, keepdims=True) for p in patches)
+    return (a * b).sum(1) / np.sqrt(np.maximum((a**2).sum(1) * (b**2).sum(1), 1e-12))
 
 
 def _new_corners(
