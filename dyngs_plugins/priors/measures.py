@@ -50,9 +50,11 @@ def _masks(inputs: PriorInputs, kind: PriorKind) -> dict[str, float]:
 
 
 def _depth(inputs: PriorInputs, kind: PriorKind) -> dict[str, float]:
-    """On still pixels: pixels between flow and depth's own flow; relative difference of neighbouring frames' depths."""
-    residual, consistency = [], []
+    """Share of pixels without depth; on still pixels: pixels between flow and depth's own flow, and the relative
+    difference of neighbouring frames' depths."""
+    residual, consistency, unknown = [], [], []
     for i in _sampled(inputs):
+        unknown.append(float((inputs.disparity(i) == 0).mean()))
         j = i + 1
         if j >= len(inputs.frames):
             continue
@@ -63,7 +65,7 @@ def _depth(inputs: PriorInputs, kind: PriorKind) -> dict[str, float]:
         difference = np.linalg.norm(induced_flow(inputs.frames, i, j, np.maximum(disparity, 1e-6)) - flow, axis=-1)
         residual.append(np.nanmedian(difference[still]))
         consistency.append(np.median(_disagreement(inputs, i, j)[still]))
-    return {"reprojection px": _mean(residual), "frame to frame": _mean(consistency)}
+    return {"reprojection px": _mean(residual), "frame to frame": _mean(consistency), "unknown": _mean(unknown)}
 
 
 def _disagreement(inputs: PriorInputs, i: int, j: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from dyngs_plugins.priors.prior_kinds import KINDS, PriorKind
 from dyngs_plugins.priors.providers.base import FlowProvider, PriorProvider
 from dyngs_plugins.priors.providers.camera_base import CameraProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
+from dyngs_plugins.priors.providers.learned import refuse_unavailable
 from dyngs_plugins.priors.solve import delete_cameras, is_still, solve_cameras
 
 DEFAULT_PROVIDERS = {"flow": "dis", "masks": "epipolar", "depth": "multiview", "tracks": "chained"}
@@ -112,7 +113,10 @@ def make_priors(
             done(report)
 
     names = list(KINDS)
-    _refuse_unavailable(clip, providers, redo)
+    for frames in clip.training:
+        for name, kind in kinds_of(clip, frames).items():
+            files = [path for i in range(len(frames)) for path in kind.paths(i).values()]
+            refuse_unavailable(providers[name], [] if name in redo else files)
     first = [name for name in names if not (set(KINDS[name].needs) | {name}) - {"flow"}]
     for frames in clip.training:
         make(frames, first)
@@ -138,16 +142,6 @@ def make_priors(
 def kinds_of(clip: PreparedClip, frames: FrameSequence) -> dict[str, PriorKind]:
     """Where the priors of a sequence lie, by the name of the kind."""
     return {name: kind(clip.root, frames.name, frames.stems, frames.size) for name, kind in KINDS.items()}
-
-
-def _refuse_unavailable(clip: PreparedClip, providers: Mapping[str, PriorProvider], redo: set[str]) -> None:
-    """Raise before anything is computed when a provider with work to do cannot run here."""
-    for frames in clip.training:
-        for name, kind in kinds_of(clip, frames).items():
-            files = (path for i in range(len(frames)) for path in kind.paths(i).values())
-            reason = providers[name].unavailable() if name in redo or not all(f.is_file() for f in files) else None
-            if reason:
-                raise FileNotFoundError(f"--{name} {providers[name].name}: {reason}")
 
 
 def _cameras(

@@ -101,6 +101,13 @@ def test_depth_pro_gives_metric_depth_and_a_focal_length(pro):
     assert provider.figures() == {"network's focal px": hint}
 
 
+def test_a_focal_length_that_differs_is_a_hint(rig, frames, pro):
+    provider = DepthPro(model=pro, input_size=128)
+    made(provider, inputs_of(rig, frames), [0])
+    assert "sees a focal length of" in provider.notes()[-1], "a random network's field of view"
+    assert "the cameras have 61" in provider.notes()[-1]
+
+
 def test_inverse_depth_marks_what_has_none():
     np.testing.assert_array_equal(inverse_depth(np.array([2.0, 0.0, -1.0, np.inf, np.nan])), [0.5] + [np.nan] * 4)
 

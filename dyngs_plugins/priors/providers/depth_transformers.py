@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from dyngs_plugins.priors.align import Freedom
+from dyngs_plugins.priors.providers.base import FrameResult
 from dyngs_plugins.priors.providers.depth_aligned import AlignedDepth, inverse_depth
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.learned import (
@@ -107,6 +108,7 @@ class SingleImageDepth(AlignedDepth):
         return processor.post_process_depth_estimation(output, target_sizes=[image.shape[:2] for image in images])
 
 
+_FOCAL_DIFFERENCE = 0.15  # relative; smaller ones are the network's own error
 _SMALL = Weights("99 MB", "Apache-2.0")
 _LARGE_NOTE = "CC BY-NC 4.0 (no commercial use)"
 
@@ -160,6 +162,7 @@ class DepthPro(SingleImageDepth):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._focals: list[float] = []
+        self._camera_focal = float("nan")
 
     @property
     def freedom(self) -> Freedom:
@@ -186,6 +189,19 @@ class DepthPro(SingleImageDepth):
                 self.predict(images[start : start + self.batch_size])
         finite = [focal for focal in self._focals if np.isfinite(focal) and focal > 0]
         return float(np.median(finite)) if finite else None
+
+    def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
+        """See `AlignedDepth.compute`."""
+        self._focals, self._camera_focal = [], float(inputs.frames.K[0, 0, 0])
+        yield from super().compute(inputs, indices)
+
+    def notes(self) -> tuple[str, ...]:
+        """The focal length is a hint for cameras that had to guess theirs."""
+        seen = self.figures().get("network's focal px")
+        if seen is None or abs(seen / self._camera_focal - 1) < _FOCAL_DIFFERENCE:
+            return super().notes()
+        return (*super().notes(), f"{self.model} sees a focal length of {seen:.0f} pixels of the clip's images, the cameras "
+                f"have {self._camera_focal:.0f}. If theirs was not known beforehand, try --focal and --redo cameras.")  # fmt: skip
 
     def figures(self) -> dict[str, float]:
         hint = [focal for focal in self._focals if np.isfinite(focal) and focal > 0]

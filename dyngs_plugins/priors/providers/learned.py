@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+    from dyngs_plugins.priors.providers.base import PriorProvider
 
 EXTRA = "pip install 'dyngs-plugins[learned]'"
 NOT_RESULT = ("device", "batch_size", "offload")
@@ -77,6 +79,19 @@ def _in_hub_cache(model: str) -> bool:
         return isinstance(try_to_load_from_cache(model, "config.json"), str)
     except Exception:  # no such package, a name that is no id, a damaged cache: all of them mean "not there"
         return False
+
+
+def refuse_unavailable(provider: PriorProvider, files: Sequence[Path]) -> None:
+    """Raise before anything is computed when a provider with work to do cannot run here.
+
+    Args:
+        files: what it is to make; nothing to do where all of them are there (and there are any).
+    """
+    if files and all(file.is_file() for file in files):
+        return
+    reason = provider.unavailable()
+    if reason:
+        raise FileNotFoundError(f"--{provider.kind} {provider.name}: {reason}")
 
 
 def load_pretrained(classes: Mapping[str, Any], model: str, kind: str) -> dict[str, Any]:
