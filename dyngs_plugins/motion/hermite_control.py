@@ -89,10 +89,10 @@ def prune(
         fewer = _refitted(old, count - 1)
         before = centres[rows] + scale * _curve(old, views.times)
         after = centres[rows] + scale * _curve(fewer, views.times)
-        kept = rows[difference_in_pixels(before, after, views, measure) <= threshold]
-        accepted = torch.isin(rows, kept)
-        control[kept] = torch.nn.functional.pad(fewer[accepted], (0, 0, 0, control.shape[1] - count + 1))
-        new_counts[kept] = count - 1
+        accepted = difference_in_pixels(before, after, views, measure) <= threshold
+        padding = (0, 0, 0, control.shape[1] - count + 1)
+        control[rows[accepted]] = torch.nn.functional.pad(fewer[accepted], padding)
+        new_counts[rows[accepted]] = count - 1
     return control, new_counts
 
 

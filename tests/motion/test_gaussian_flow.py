@@ -201,3 +201,23 @@ def test_the_powers_have_a_derivative_at_zero():
 def test_no_term_is_refused():
     with pytest.raises(ValueError, match="position_terms is 0"):
         make(position_terms=0)
+
+
+def test_the_method_has_the_sheets_settings():
+    from method_configs.gaussian_flow import full
+
+    config = full()
+    model, data = config.pipeline.model, config.pipeline.datamanager
+    control = model.density["dynamic"]
+    assert data.frames_per_batch == 8  # one optimizer step mixes eight times
+    assert (control.reset_opacity, control.prune_opacity, control.stop) == (0.1, 0.001, 5000)
+    assert not model.losses["motion_coherence"].active(5000)
+    assert model.losses["motion_coherence"].active(5001)
+    assert model.losses["motion_coherence"].weight == 0.1
+    assert set(model.losses) >= {"rgb_l1"}
+    assert "rgb" not in model.losses
+    rates = {group: entry["optimizer"].lr for group, entry in config.optimizers.items()}
+    for column in PolynomialFourier(model.motion, 2).columns():
+        assert f"dynamic_{column}" in rates
+    assert rates["dynamic_position_terms"] == 1.6e-4
+    assert "dynamic_position_terms" not in model.decays  # the reference's stay constant

@@ -352,3 +352,22 @@ def test_a_checkpoint_restores_the_paths():
     other.load_state_dict(copy.deepcopy(moving.state_dict()))
     times = torch.rand(3)
     torch.testing.assert_close(field.positions(moving.activated(), times), field.positions(other.activated(), times))
+
+
+def test_the_method_has_the_sheets_settings():
+    from method_configs.splinegs import full
+
+    config = full()
+    model = config.pipeline.model
+    rates = {group: entry["optimizer"].lr for group, entry in config.optimizers.items()}
+    assert rates["dynamic_control_points"] == 10 * rates["dynamic_means"] == 8e-3
+    assert (rates["dynamic_quat_rates"], rates["color_head"]) == (1e-4, 1e-4)
+    assert "dynamic_control_points" not in model.decays
+    assert config.pipeline.datamanager.frames_per_batch == 2
+    weights = {name: term.weight for name, term in model.losses.items()}
+    assert weights == {"rgb": 1.0, "rgb_l1": 0.2, "rgb_inside": 1.0, "depth_l1": 1.0, "mask_dice": 2.0}
+    motion = model.motion
+    assert (motion.scale, motion.adapt_every, motion.adapt_start, motion.prune_threshold) == (0.01, 100, 500, 1.0)
+    for control in model.density.values():
+        rounds = (control.stop - 1) // control.every - control.start // control.every
+        assert (rounds, control.absolute_gradients, control.prune_opacity) == (12, True, 0.005)
