@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 State = Literal["ok", "note", "problem"]
@@ -32,16 +32,14 @@ class Finding:
 Check = Callable[[], Iterable[Finding]]
 
 
-def examine(checks: Sequence[tuple[str, Check]] | None = None) -> list[Finding]:
-    """All findings, in the order of the checks. Never raises."""
-    findings: list[Finding] = []
+def examine(checks: Sequence[tuple[str, Check]] | None = None) -> Iterator[Finding]:
+    """All findings, in the order of the checks, as they are made. Never raises."""
     for group, check in checks if checks is not None else all_checks():
         try:
-            findings += list(check())
+            yield from check()
         except Exception as error:  # that is what a doctor is for
             text = f"this check failed itself: {type(error).__name__}: {error}"
-            findings.append(Finding(group, "check", "problem", text, "Please report it."))
-    return findings
+            yield Finding(group, "check", "problem", text, "Please report it.")
 
 
 def all_checks() -> list[tuple[str, Check]]:
@@ -62,23 +60,23 @@ def all_checks() -> list[tuple[str, Check]]:
     ]
 
 
-def report(findings: Sequence[Finding]) -> str:
-    """The findings as text, problems once more at the end."""
-    lines: list[str] = []
+def report(findings: Iterable[Finding]) -> Iterator[str]:
+    """The findings as lines, as they come; problems once more at the end."""
     group = ""
+    problems = []
     for finding in findings:
         if finding.group != group:
             group = finding.group
-            lines.append(group)
-        lines.append(f"{_SIGNS[finding.state]}{finding.name}: {finding.text}")
+            yield group
+        yield f"{_SIGNS[finding.state]}{finding.name}: {finding.text}"
         if finding.fix and finding.state != "ok":
-            lines.append(f"       fix: {finding.fix}")
-    problems = [finding for finding in findings if finding.state == "problem"]
+            yield f"       fix: {finding.fix}"
+        if finding.state == "problem":
+            problems.append(f"{finding.group} / {finding.name}")
     if problems:
-        lines.append(f"\n{len(problems)} problem(s): " + "; ".join(f"{p.group} / {p.name}" for p in problems))
+        yield f"\n{len(problems)} problem(s): {'; '.join(problems)}"
     else:
-        lines.append("\nNo problems. What is marked with - is optional or only worth knowing.")
-    return "\n".join(lines)
+        yield "\nNo problems. What is marked with - is optional or only worth knowing."
 
 
 def as_json(findings: Sequence[Finding]) -> str:
@@ -89,9 +87,21 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 def run(as_data: bool = False) -> int:
     """Print the report; 0 without problems, else 1."""
-    findings = examine()
-    print(as_json(findings) if as_data else report(findings))
+    findings: list[Finding] = []
+    if as_data:
+        findings += examine()
+        print(as_json(findings))
+    else:
+        for line in report(_kept(examine(), findings)):
+            print(line, flush=True)
     return int(any(finding.state == "problem" for finding in findings))
+
+
+def _kept(findings: Iterable[Finding], into: list[Finding]) -> Iterator[Finding]:
+    """The findings, each also put into a list."""
+    for finding in findings:
+        into.append(finding)
+        yield finding
 
 
 if __name__ == "__main__":
