@@ -23,10 +23,18 @@ def tiny_clip(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def train(tiny_clip, tmp_path) -> Callable[..., Trainer]:
-    """``train(steps, **changes)`` trains on the tiny clip as ns-train would and returns the finished trainer."""
+    """``train(steps, **changes)`` trains on the tiny clip as ns-train would and returns the finished trainer.
+
+    ``change(config)`` before it is built, ``started(trainer)`` before its first step.
+    """
 
     def run(
-        steps: int, name: str = "run", method: str = "dyn-som-small", data: Path = tiny_clip, change=None
+        steps: int,
+        name: str = "run",
+        method: str = "dyn-som-small",
+        data: Path = tiny_clip,
+        change=None,
+        started: Callable[[Trainer], None] | None = None,
     ) -> Trainer:
         config = copy.deepcopy(all_methods[method])
         config.data = config.pipeline.datamanager.data = data
@@ -43,6 +51,8 @@ def train(tiny_clip, tmp_path) -> Callable[..., Trainer]:
         config.save_config()
         trainer = config.setup(local_rank=0, world_size=1)
         trainer.setup()
+        if started is not None:
+            started(trainer)
         trainer.train()
         return trainer
 

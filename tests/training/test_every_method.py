@@ -40,6 +40,31 @@ def rendered(trainer) -> torch.Tensor:
     return trainer.pipeline.model.get_outputs_for_camera(cameras[2:3])["rgb"]
 
 
+def error(trainer) -> float:
+    """On the training frames."""
+    trainer.pipeline.eval()
+    data, model = trainer.pipeline.datamanager, trainer.pipeline.model
+    errors = []
+    for i, item in enumerate(data.cached_train):
+        rgb = model.get_outputs_for_camera(data.train_dataset.cameras[i : i + 1])["rgb"]
+        errors.append((rgb - item["image"]).square().mean())
+    trainer.pipeline.train()
+    return float(torch.stack(errors).mean())
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_thirty_steps_improve_the_render(train, method: str):
+    before = []
+
+    def change(config):
+        busy(config)
+        for control in config.pipeline.model.density.values():
+            control.start = 100  # density control has its own tests
+
+    trainer = train(30, method=method, change=change, started=lambda trainer: before.append(error(trainer)))
+    assert error(trainer) < 0.9 * before[0]
+
+
 @pytest.mark.parametrize("method", SMALL)
 def test_six_and_six_steps_are_twelve(train, method: str):
     whole = train(12, "whole", method=method, change=busy)
