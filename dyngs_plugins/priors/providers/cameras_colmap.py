@@ -18,6 +18,7 @@ from dyngs_plugins.priors.cameras.rotation import interpolate_missing
 from dyngs_plugins.priors.cameras.tracking import TrackingSettings, track_points
 from dyngs_plugins.priors.providers.camera_base import CameraProvider, SolvedCameras
 from dyngs_plugins.priors.providers.inputs import PriorInputs
+from dyngs_plugins.priors.providers.learned import missing_package
 
 _OTHER = "Try --cameras tracks, which is made for little parallax."
 
@@ -36,6 +37,10 @@ class ColmapCameras(CameraProvider):
     mask_moving: bool = True
     #: Images that must be placed, as a share.
     min_placed: float = 0.5
+
+    def unavailable(self) -> str | None:
+        """See :meth:`PriorProvider.unavailable`."""
+        return missing_package("pycolmap", "pip install pycolmap")
 
     def solve(self, inputs: PriorInputs, focal: float | None) -> SolvedCameras:
         """See :meth:`CameraProvider.solve`."""

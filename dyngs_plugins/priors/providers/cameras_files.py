@@ -27,6 +27,10 @@ class CameraFiles(CameraProvider):
     #: The camera file, or the folder of a COLMAP model.
     path: str = ""
 
+    def unavailable(self) -> str | None:
+        """See :meth:`PriorProvider.unavailable`."""
+        return None if self.path else "It needs to know where your file is: --settings cameras.path=FILE."
+
     @property
     def settings(self) -> dict[str, Any]:
         """The file by its name, because where it lies differs between machines."""
