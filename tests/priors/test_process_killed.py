@@ -19,8 +19,8 @@ from dyngs_plugins.sample.clip import SampleSettings, build_clip
 from dyngs_plugins.sample.som_writer import write_som
 
 FAST = ("masks.vote_frames=1", "masks.mask_vote_frames=1", "masks.colour_offsets=(1,)")
-REWRITTEN = ("process.json", "eval/eval.json", "summary/")
-"""Records that are written again when a stage ends; everything else is written once."""
+REWRITTEN = ("process.json", "eval/eval.json", "droid_recon/camera0.json", "summary/")
+"""Records that are written again when a stage ends, or was not finished; everything else is written once."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,30 +69,28 @@ def contents(root: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_with_the_same_files(sample, tmp_path, kills):
     whole = tmp_path / "whole" / "clip"
-    begin = time.monotonic()
     process = start(sample, whole)
-    process.join(120)
+    process.join(300)
     assert process.exitcode == 0
-    duration = time.monotonic() - begin
 
     rng = np.random.default_rng(kills)
     killed = tmp_path / "killed" / "clip"
-    seen = 0
-    for _ in range(kills):
+    for count in sorted(
+        rng.integers(1, len(state(whole)), kills)
+    ):  # by progress, so that a busy machine does not matter
         process = start(sample, killed)
-        time.sleep(float(rng.uniform(0.05, 0.9)) * duration / kills * 1.5)
-        before = state(killed) if process.is_alive() else {}
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            seen += 1
-        process.join(30)
+        while process.is_alive() and len(state(killed)) < count:
+            time.sleep(0.002)
+        time.sleep(float(rng.uniform(0, 0.03)))
+        before = state(killed)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(60)
         after = state(killed)
         assert all(after[name] == stamp for name, stamp in before.items() if not name.startswith(REWRITTEN))
-    assert seen >= kills // 2, "most of them came before the end"
     (killed / "images" / "camera0" / ".00003.png.17.42.tmp").write_bytes(b"half a file")
     before = state(killed)
     process = start(sample, killed)
-    process.join(120)
+    process.join(300)
     assert process.exitcode == 0
     after = state(killed)
     assert {name for name in before if after.get(name) != before[name] and not name.startswith(REWRITTEN)} == set()
