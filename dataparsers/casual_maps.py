@@ -10,6 +10,7 @@ from dataparsers.checks import either_case, image_files
 from dataparsers.clip import Frame
 from dataparsers.flow_folders import FlowTable, arrays
 from dataparsers.layouts import CasualLayout
+from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.normal_files import check_normals
 from dyngs_plugins.priors.views import Priors
 
@@ -42,7 +43,7 @@ def with_flow_and_normals(
     priors = table.onto(priors)
     folders = {camera: layout.folder(root, "normals", sequence) for camera, sequence in enumerate(sequences)}
     files = [either_case(folders[frame.camera] / f"{frame.name}.npy") for frame in train]
-    found = tuple(path if path.is_file() else None for path in files)
+    found = tuple(path if optional_file(path, "normal map") else None for path in files)
     for path in filter(None, found):
         check_normals(path, size)
     return replace(priors, normal_files=found if any(found) else None)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dataparsers.checks import either_case
 from dataparsers.clip import Frame
+from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.flow_files import FlowFile, check_flow
 from dyngs_plugins.priors.split_priors import Flows, FlowWay
 from dyngs_plugins.priors.views import Priors
@@ -70,11 +71,15 @@ def archives(folder: Path, names: Sequence[str]) -> Find:
 
 
 def arrays(folder: Path, names: Sequence[str]) -> Find:
-    """This project's form, ``NAME_{fwd,bwd}.npy`` and ``NAME_{fwd,bwd}_visible.npy``; each may be absent."""
+    """This project's form, ``NAME_{fwd,bwd}.npy`` and ``NAME_{fwd,bwd}_visible.npy``.
+
+    Flow of an image may be absent. Where it is visible may be unsaid for the whole folder, but not for one of its files.
+    """
+    says = any(path.stem.endswith("_visible") for path in folder.iterdir())
 
     def find(i: int, way: FlowWay) -> tuple[Path, Path | None] | None:
         path, visible = (either_case(folder / f"{names[i]}_{_SHORT[way]}{end}.npy") for end in ("", "_visible"))
-        return (path, visible if visible.is_file() else None) if path.is_file() else None
+        return (path, visible if says else None) if optional_file(path, "flow file") else None
 
     return find
 
@@ -84,7 +89,7 @@ def arrivals(folder: Path, names: Sequence[str]) -> Find:
 
     def find(i: int, way: FlowWay) -> tuple[Path, Path | None] | None:
         path = either_case(folder / f"{names[i + 1]}.npy") if way == "forward" else None
-        return (path, None) if path is not None and path.is_file() else None
+        return (path, None) if path is not None and optional_file(path, "flow file") else None
 
     return find
 

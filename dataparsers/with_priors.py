@@ -20,7 +20,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers.base import ClipDataParser, ClipDataParserConfig, Layout
-from dataparsers.checks import check_maps, check_masks, check_tracks
+from dataparsers.checks import check_maps, check_masks, check_tracks, either_case
 from dataparsers.clip import Clip
 from dataparsers.flow_folders import FlowTable, arrays
 from dataparsers.layouts import median_side
@@ -101,7 +101,7 @@ class WithPriorsDataParser(ClipDataParser):
             return root / KINDS[kind].folder_name / sequence
 
         def files(kind: str, suffix: str) -> tuple[Path, ...]:
-            found = tuple(folder(kind, sequence) / f"{frame.name}{suffix}" for sequence, frame in frames)
+            found = tuple(either_case(folder(kind, sequence) / f"{frame.name}{suffix}") for sequence, frame in frames)
             _require(found, kind)
             return found
 
@@ -125,6 +125,9 @@ class WithPriorsDataParser(ClipDataParser):
         if "flow" in added.kinds:
             table = FlowTable(len(train), size)
             for sequence, listed in added.sequences.items():
+                if not folder("flow", sequence).is_dir():
+                    raise FileNotFoundError(f"{folder('flow', sequence)}: no such folder. Expected flow of the training "
+                                            "views. Run the same `dyngs process` command again.")  # fmt: skip
                 places = {frame: i for i, (name, frame) in enumerate(frames) if name == sequence}
                 find = arrays(folder("flow", sequence), [frame.name for frame in listed])
                 table.add([places[frame] for frame in listed], find)
@@ -136,7 +139,12 @@ def _loader(root: Path, added: AddedPriors) -> ClipDataParser:
     """The data set's own dataparser."""
     from dataparsers.registry import named_layout
 
-    layout = named_layout(added.layout)
+    try:
+        layout = named_layout(added.layout)
+        if layout.config is not WithPriorsDataParserConfig:
+            layout.protocol(added.protocol)
+    except ValueError as error:
+        raise ValueError(f"{root / RECORD}: {error} Correct the file, or run `dyngs process` again.") from error
     if layout.config is WithPriorsDataParserConfig:
         raise ValueError(
             f"{root / RECORD}: its data set is itself one with added priors. Name the data set of that one."

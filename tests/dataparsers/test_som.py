@@ -241,11 +241,10 @@ def test_parts_of_flow_and_normals_may_be_absent_and_bad_ones_are_named(video, r
     for kind in ("flow", "normals"):
         shutil.copytree(rig / kind / "camera0", video / kind / "camera0", dirs_exist_ok=True)
     (video / "flow/camera0/00003_fwd.npy").unlink()
-    (video / "flow/camera0/00004_fwd_visible.npy").unlink()
     (video / "normals/camera0/00005.npy").unlink()
     views = ClipViews.from_dataparser_outputs(parse(video, eval_interval=0))
     assert views.flow(3, "forward") is None
-    assert views.flow(4, "forward").visible.float().mean() > views.flow(5, "forward").visible.float().mean()
+    said_so = views.flow(4, "forward").visible.float().mean()
     assert not views.normals(5).any()
     spoil = {
         "flow/camera0/00001_bwd.npy": np.zeros((48, 64, 3)),
@@ -260,6 +259,14 @@ def test_parts_of_flow_and_normals_may_be_absent_and_bad_ones_are_named(video, r
         (video / name).write_bytes(content[: len(content) // 2])
         assert "cannot be read as" in checks.message(SomDataParserConfig(data=video))
         (video / name).write_bytes(content)
+    (video / "flow/camera0/00004_fwd_visible.npy").unlink()
+    assert "00004_fwd_visible.npy: no such visibility map" in checks.message(
+        SomDataParserConfig(data=video, eval_interval=0), FileNotFoundError
+    )
+    for path in (video / "flow/camera0").glob("*_visible.npy"):
+        path.unlink()
+    views = ClipViews.from_dataparser_outputs(parse(video, eval_interval=0))
+    assert views.flow(4, "forward").visible.float().mean() > said_so
 
 
 def test_nothing_of_a_held_out_frame_is_read_for_training(video):
