@@ -24,11 +24,10 @@ from dyngs_plugins.color_head import ColorHead, ColorHeadConfig, PlainColors
 from dyngs_plugins.exposure.base import ExposureModel, Mode
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField
-from dyngs_plugins.motion.rotations import shepperd
 from dyngs_plugins.raster import rasterize
 from dyngs_plugins.raster.harmonics import MAX_DEGREE, sh_colors
 from dyngs_plugins.raster.inputs import RasterizeMode
-from dyngs_plugins.types import Gaussians, Instants, Render, concatenate
+from dyngs_plugins.types import Gaussians, Instants, Render, concatenate, principal_axes
 
 DYNAMIC, STATIC = "dynamic", "static"
 
@@ -291,12 +290,3 @@ class Scene(nn.Module):
 def _crop(gaussians: Gaussians, features: Tensor, kept: Tensor) -> tuple[Gaussians, Tensor]:
     rows = kept.nonzero().flatten()
     return gaussians.select(rows), features.index_select(-2, rows)
-
-
-def principal_axes(covars: Float[Tensor, "n 3 3"]) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 3"]]:
-    """Quaternions (wxyz) and standard deviations along the principal axes of covariances."""
-    variances, axes = torch.linalg.eigh(covars)
-    # Axes may form a left-handed frame; an axis turned round spans the same Gaussian.
-    axes = axes * torch.where(torch.det(axes) < 0, -1.0, 1.0)[:, None, None]
-    columns = tuple(tuple(axes[:, row, column] for row in range(3)) for column in range(3))
-    return torch.stack(shepperd(columns), dim=-1), variances.clamp_min(1e-14).sqrt()

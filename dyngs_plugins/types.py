@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dyngs_plugins.motion.rotations import shepperd
 from dyngs_plugins.raster.ewa import quats_to_rotations
 
 _TRAILING = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "colors": 2, "harmonics": 3, "covars": 3}
@@ -76,6 +77,15 @@ class Gaussians:
             return self.covars
         columns = quats_to_rotations(self.quats) * self.scales[..., None, :]
         return columns @ columns.mT
+
+
+def principal_axes(covars: Float[Tensor, "n 3 3"]) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 3"]]:
+    """Quaternions (wxyz) and standard deviations along the principal axes of covariances."""
+    variances, axes = torch.linalg.eigh(covars)
+    # Axes may form a left-handed frame; an axis turned round spans the same Gaussian.
+    axes = axes * torch.where(torch.det(axes) < 0, -1.0, 1.0)[:, None, None]
+    columns = tuple(tuple(axes[:, row, column] for row in range(3)) for column in range(3))
+    return torch.stack(shepperd(columns), dim=-1), variances.clamp_min(1e-14).sqrt()
 
 
 def concatenate(parts: list[Gaussians], instants: int) -> Gaussians:

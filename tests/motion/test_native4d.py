@@ -7,8 +7,7 @@ import torch
 
 from dyngs_plugins.motion.native4d import Native4D, Native4DConfig, cut, rotations_4d
 from dyngs_plugins.raster.ewa import quats_to_rotations
-from dyngs_plugins.scene import principal_axes
-from dyngs_plugins.types import Gaussians
+from dyngs_plugins.types import Gaussians, principal_axes
 
 LEFT, RIGHT = torch.tensor([[0.9, 0.1, 0.2, 0.3]]), torch.tensor([[0.8, -0.2, 0.1, 0.4]])
 SCALES = torch.tensor([[0.1, 0.2, 0.3, 0.5]])
