@@ -21,7 +21,8 @@ from dyngs_plugins.priors.cameras.rotation import (
     trajectory_error,
     vector_of,
 )
-from dyngs_plugins.priors.cameras.solver import SolverSettings, solve_tracks
+from dyngs_plugins.priors.cameras.solution import SolverSettings
+from dyngs_plugins.priors.cameras.solver import solve_tracks
 from dyngs_plugins.priors.cameras.structure import key_frames, spread_tracks, triangulate
 from dyngs_plugins.priors.cameras.turning import all_but_first
 from dyngs_plugins.priors.providers.cameras_tracks import cameras_of

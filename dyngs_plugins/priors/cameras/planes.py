@@ -9,7 +9,7 @@ from dyngs_plugins.priors.cameras.moving import MIN_SHARED, transfer_error
 from dyngs_plugins.priors.cameras.observations import Observations
 
 
-def plane_share(observations: Observations, pairs: int = 8, noise: float = 1.0) -> float:
+def plane_share(observations: Observations, noise: float = 1.0, pairs: int = 8) -> float:
     """Share of the tracks that one homography explains between frames far apart, in the median over pairs of frames.
 
     Args:

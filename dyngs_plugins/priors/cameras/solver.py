@@ -17,61 +17,22 @@ import numpy as np
 from jaxtyping import Bool
 
 from dyngs_plugins.priors.cameras.bundle import Freedom, Reconstruction, adjust
-from dyngs_plugins.priors.cameras.focal import DEFAULT_FOV, FocalSearch, focal_of_fov, given_focal, search_focal
+from dyngs_plugins.priors.cameras.focal import given_focal, search_focal
 from dyngs_plugins.priors.cameras.moving import MIN_SHARED, still_tracks
+from dyngs_plugins.priors.cameras.no_parallax import standing, stands, turned, turning_explanation
 from dyngs_plugins.priors.cameras.observations import Observations
+from dyngs_plugins.priors.cameras.solution import Solution, SolverSettings, assumed_focal
 from dyngs_plugins.priors.cameras.structure import (
     agreeing_tracks,
     fill_between,
     key_frames,
+    not_beyond_infinity,
     resect,
     spread_tracks,
     supported_frames,
     triangulate,
 )
-from dyngs_plugins.priors.cameras.turning import all_but_first, turning_camera
-
-
-@dataclasses.dataclass(frozen=True)
-class SolverSettings:
-    """Lengths are in pixels of the images in use."""
-
-    noise: float = 1.0
-    """Residuals from where on an observation loses influence."""
-    still_px: float = 0.5
-    """A camera stands if most tracks stay within this distance."""
-    key_frame_distance: float = 0.03
-    """Median motion of the tracks between key frames, as a share of the image's width."""
-    key_tracks: int = 1000
-    tracks: int = 2500
-    """At most so many tracks decide the cameras; more cost time and change little."""
-    rounds: int = 2
-    """How often tracks are judged again and cameras adjusted, before and after tracks are found again."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Solution:
-    """Cameras, and the still points that they see."""
-
-    scene: Reconstruction
-    observations: Observations
-    """The tracks of the scene's points, judged still."""
-    solved: Bool[np.ndarray, "n"]
-    """Frames with a pose of their own; the others are interpolated."""
-    still: bool
-    """No depth can be triangulated: the camera stands or only turns."""
-    focal_source: str
-    still_share: float
-    """Share of all tracks that are still."""
-    notes: tuple[str, ...] = ()
-    focal_uncertainty: float = 0.0
-    """Relative standard deviation of a focal length that was searched for, from the key frames."""
-
-    @property
-    def median_error(self) -> float:
-        """Median reprojection error of the still tracks in pixels."""
-        return float(np.median(self.scene.errors(self.observations)))
-
+from dyngs_plugins.priors.cameras.turning import all_but_first
 
 FindMore = Callable[[Reconstruction, Observations], Observations]
 """Observations of the tracks in more frames, given cameras and points."""
@@ -92,9 +53,9 @@ def solve_tracks(
         ValueError: too few tracks to know anything.
     """
     _check(tracks)
-    if _stands(tracks, settings):
-        return _standing(tracks, size, focal, settings)
-    still = still_tracks(tracks)[0]
+    if stands(tracks, settings):
+        return standing(tracks, size, focal, settings)
+    still, all_tracks = still_tracks(tracks)[0], tracks.num_tracks
     if still.mean() < 0.2 or still.sum() < 4 * MIN_SHARED:
         still = np.ones(tracks.num_tracks, bool)  # no still world was found: the robust adjustment decides alone
     world, _ = tracks.keep_tracks(still)
@@ -106,9 +67,9 @@ def solve_tracks(
         search = search_focal(keys, size, scale=settings.noise)
     else:
         search = given_focal(keys, focal, size, scale=settings.noise)
-    turning = _turning(keys, search, focal, size, settings)
+    turning = turning_explanation(keys, search, focal, size, settings)
     if turning is not None:
-        return _turned(world, tracks.num_tracks, turning, focal, settings)
+        return turned(world, all_tracks, turning, focal, settings)
     source = "given" if focal is not None else "searched" if search.observable else "assumed"
     scene, found = _all_frames(world, frames, search.best.reconstruction, settings)
     free_focal = source == "searched"
@@ -117,7 +78,8 @@ def solve_tracks(
         tracks = _trimmed(find_more(*_judged(scene, tracks, settings)), scene, free_focal, settings)
         scene = _adjusted(scene, tracks, free_focal, settings)
     solution = _finished(scene, tracks, found, source, settings)
-    return dataclasses.replace(solution, focal_uncertainty=search.uncertainty)
+    share = solution.observations.num_tracks / all_tracks
+    return dataclasses.replace(solution, focal_uncertainty=search.uncertainty, still_share=share)
 
 
 def _adjusted(
@@ -161,25 +123,19 @@ def _finished(
     scene = scene.rescaled(1.0 / float(np.median(depth)))
     notes = []
     if source == "assumed":
-        notes.append(_ASSUMED.format(focal=scene.focal, fov=DEFAULT_FOV))
+        notes.append(assumed_focal(scene.focal))
     if not found.all() and (~found & solved).sum():
         notes.append(f"{int((~found & solved).sum())} frames were placed only after all others.")
     return Solution(scene, observations, solved, False, source, len(old) / tracks.num_tracks, tuple(notes))
-
-
-_ASSUMED = (
-    "The focal length cannot be told from this motion: it is assumed to be {focal:.0f} pixels (a field of view of "
-    "{fov:.0f} degrees of the shorter side). Give it with --focal if you know it."
-)
 
 
 def _judged(
     scene: Reconstruction, tracks: Observations, settings: SolverSettings
 ) -> tuple[Reconstruction, Observations]:
     """All tracks triangulated with the present cameras; only those that agree with a still world stay."""
-    scene = triangulate(scene, tracks, settings.noise)
+    scene = not_beyond_infinity(triangulate(scene, tracks, settings.noise))
     errors = scene.errors(tracks)
-    bound = float(np.clip(4.0 * np.median(errors), settings.noise, 2.5 * settings.noise))
+    bound = float(np.clip(4.0 * np.median(errors), 0.6 * settings.noise, 2.5 * settings.noise))
     agree = agreeing_tracks(errors, tracks, bound)
     if agree.sum() < MIN_SHARED:
         raise ValueError(
@@ -208,75 +164,6 @@ def _all_frames(
     scene = resect(scene, seen, ~known, 2.0 * settings.noise)
     found = supported_frames(scene.errors(seen), seen, 3 * settings.noise)
     return fill_between(scene, found), found
-
-
-def _turning(
-    keys: Observations, search: FocalSearch, focal: float | None, size: tuple[int, int], settings: SolverSettings
-) -> Reconstruction | None:
-    """The camera that only turns, if it explains the key frames about as well as one that also moves."""
-    center = np.array([size[1] / 2, size[0] / 2])
-    starts = [focal] if focal is not None else [search.best.reconstruction.focal, focal_of_fov(DEFAULT_FOV, size)]
-    tried = [turning_camera(keys, f, center, focal is None, scale=settings.noise, steps=40) for f in starts]
-    turning = min(tried, key=lambda a: a.cost).reconstruction
-    squares = [_typical_square(r, keys) for r in (turning, search.best.reconstruction)]
-    return turning if squares[0] < 1.7 * squares[1] + 0.01 else None
-
-
-def _typical_square(scene: Reconstruction, observations: Observations) -> float:
-    """Mean of the smaller 70 % of the squared residuals: what moves does not count."""
-    squares = np.sort((scene.residuals(observations) ** 2).sum(1))
-    return float(squares[: max(int(0.7 * len(squares)), 1)].mean())
-
-
-def _turned(
-    world: Observations, all_tracks: int, keys: Reconstruction, focal: float | None, settings: SolverSettings
-) -> Solution:
-    """The solution for a camera that only turns: rotations for all frames, one place."""
-    angles = np.arccos(np.clip((np.einsum("ij,nij->n", keys.rotation[0], keys.rotation) - 1) / 2, -1, 1))
-    source, start = "given", keys.focal
-    notes = ["The camera only turns (or everything is far away): its path is a point, and no depth can be triangulated. "
-             "Depth must come from a learned provider or from files."]  # fmt: skip
-    if focal is None:
-        source = "turning" if np.degrees(angles.max()) > 5.0 else "assumed"
-        if source == "assumed":
-            start = focal_of_fov(DEFAULT_FOV, (int(2 * keys.center[1]), int(2 * keys.center[0])))
-            notes.append(_ASSUMED.format(focal=start, fov=DEFAULT_FOV))
-    few, _ = world.keep_tracks(spread_tracks(world, settings.tracks))
-    scene = turning_camera(few, start, keys.center, source == "turning", scale=settings.noise, steps=30).reconstruction
-    errors = scene.errors(few)
-    agree = agreeing_tracks(errors, few, 2 * settings.noise)
-    observations, old = few.keep_tracks(agree)
-    scene = dataclasses.replace(scene, points=scene.points[old])
-    solved = supported_frames(scene.errors(observations), observations, 3 * settings.noise)
-    solved[0] = True
-    return Solution(fill_between(scene, solved), observations, solved, True, source,
-                    float(agree.mean()) * world.num_tracks / all_tracks, tuple(notes))  # fmt: skip
-
-
-def _stands(tracks: Observations, settings: SolverSettings) -> bool:
-    """Whether most tracks, weighted by how long they are seen, stay where they are."""
-    x, y = tracks.xy.T
-    widths = [tracks.per_track(v) - tracks.per_track(v, np.minimum) for v in (x, y)]
-    return float(np.median(np.hypot(*widths)[tracks.track])) < 2 * settings.still_px
-
-
-def _standing(tracks: Observations, size: tuple[int, int], focal: float | None, settings: SolverSettings) -> Solution:
-    """The solution for a camera on a tripod."""
-    length = focal_of_fov(DEFAULT_FOV, size) if focal is None else focal
-    notes = ["The camera stands still: its pose is the same in all frames, and no depth can be triangulated. Depth must "
-             "come from a learned provider or from files."]  # fmt: skip
-    if focal is None:
-        notes.append(_ASSUMED.format(focal=length, fov=DEFAULT_FOV))
-    n, center = tracks.num_frames, np.array([size[1] / 2, size[0] / 2])
-    mean = np.add.reduceat(tracks.xy, tracks.starts[:-1]) / tracks.lengths[:, None]
-    points = np.column_stack([(mean - center) / length, np.ones(len(mean)), np.zeros(len(mean))])
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    scene = Reconstruction(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)), points, length, center)
-    agree = tracks.per_track(scene.errors(tracks)) < 4 * settings.still_px
-    observations, old = tracks.keep_tracks(agree)
-    scene = dataclasses.replace(scene, points=points[old])
-    source = "assumed" if focal is None else "given"
-    return Solution(scene, observations, np.ones(n, bool), True, source, float(agree.mean()), tuple(notes))
 
 
 def _check(tracks: Observations) -> None:

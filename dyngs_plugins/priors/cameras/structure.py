@@ -30,6 +30,13 @@ def triangulate(
     return adjust(linear, observations, Freedom(nothing, nothing), scale=scale, steps=steps).reconstruction
 
 
+def not_beyond_infinity(scene: Reconstruction) -> Reconstruction:
+    """Points whose rays part instead of meeting are put to infinity, where they show how badly they fit: most of them
+    belong to tracks that move."""
+    points = scene.points * np.column_stack([np.ones((len(scene.points), 3)), scene.points[:, 3] > 0])
+    return dataclasses.replace(scene, points=points / np.linalg.norm(points, axis=1, keepdims=True))
+
+
 def resect(
     scene: Reconstruction, observations: Observations, frames: Bool[np.ndarray, "n"], scale: float = 1.0,
     steps: int = 15, turns_only: bool = False,

@@ -14,7 +14,8 @@ from dyngs_plugins.priors.cameras.locate import locate_frames
 from dyngs_plugins.priors.cameras.observations import Observations
 from dyngs_plugins.priors.cameras.planes import plane_share
 from dyngs_plugins.priors.cameras.refind import RefindSettings, find_again
-from dyngs_plugins.priors.cameras.solver import Solution, SolverSettings, solve_tracks
+from dyngs_plugins.priors.cameras.solution import Solution, SolverSettings
+from dyngs_plugins.priors.cameras.solver import solve_tracks
 from dyngs_plugins.priors.cameras.tracking import TrackingSettings, track_points
 from dyngs_plugins.priors.providers.camera_base import CameraProvider, SolvedCameras
 from dyngs_plugins.priors.providers.inputs import PriorInputs
@@ -68,7 +69,7 @@ def cameras_of(solution: Solution) -> SolvedCameras:
     if missing:
         notes.append(f"{len(missing)} of {len(solution.solved)} frames have too few points that agree with a still "
                      "world; their poses are interpolated between their neighbours.")  # fmt: skip
-    planar = 0.0 if solution.still else plane_share(observations)
+    planar = 0.0 if solution.still else plane_share(observations, float(np.clip(3 * solution.median_error, 0.3, 1.0)))
     if planar > 0.9:
         notes.append("What stands still is close to one plane: focal length and depth of relief are weakly determined. "
                      "Give the focal length if you know it.")  # fmt: skip
