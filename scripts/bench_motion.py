@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -116,7 +116,7 @@ def require_equal(count: int) -> None:
                 raise SystemExit(f"{form.__name__} is not the reference: they differ by {(a - b * sign).abs().max()}.")
 
 
-def take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def take_turns(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median milliseconds."""
     for function in contestants.values():
         function()  # compiles, allocates
