@@ -39,6 +39,8 @@ class MultiViewDepth(DepthProvider):
     smoothness: float = 0.3
     #: Relative standard deviation of the disparity that contact gives a moving region.
     contact_uncertainty: float = 0.25
+    #: Pixels nearer than this to a moving one, as a share of the longer side, are filled in and not triangulated.
+    margin: float = 0.016
     #: Longer side of the images on which depth is found; it is enlarged along edges. 0: at full size.
     working_side: int = 512
     #: Frames on each side that take part in smoothing over time.
@@ -90,7 +92,7 @@ class MultiViewDepth(DepthProvider):
 
         def make() -> np.ndarray:
             fit, image, moving = still_fit(inputs, i, FitSettings()), inputs.image(i), inputs.mask(i)
-            weight = data_weight(fit) * (cv2.dilate(moving.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0)
+            weight = data_weight(fit) * (cv2.dilate(moving.astype(np.uint8), self._margin(moving.shape)) == 0)
             if not (weight > 0).any():
                 raise ValueError(
                     f"Frame {inputs.frames.stems[i]}: the whole image is masked as moving or shows no parallax, so "
@@ -100,6 +102,10 @@ class MultiViewDepth(DepthProvider):
             return moving_disparity(background, moving, fit, image, self.contact_uncertainty)
 
         return inputs.remember(("single depth", i), make)
+
+    def _margin(self, shape: tuple[int, ...]) -> np.ndarray:
+        """What a mask is grown by before its surroundings count as still: flow smears a moving outline outwards."""
+        return np.ones((2 * max(round(self.margin * max(shape)), 3) + 1,) * 2, np.uint8)
 
     def _smoothed(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
         """Disparity averaged over frames, carried along flow and into this camera; other surfaces do not count."""
