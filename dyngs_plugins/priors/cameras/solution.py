@@ -22,7 +22,7 @@ class SolverSettings:
     """A camera stands if most tracks stay within this distance."""
     key_frame_distance: float = 0.03
     """Median motion of the tracks between key frames, as a share of the image's width."""
-    key_tracks: int = 1000
+    key_tracks: int = 600
     tracks: int = 2500
     """At most so many tracks decide the cameras; more cost time and change little."""
     rounds: int = 2
