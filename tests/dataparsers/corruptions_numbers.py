@@ -60,7 +60,7 @@ def is_map(path: Path) -> bool:
 
 def is_normals(path: Path) -> bool:
     array = array_of(path)
-    return array is not None and array.ndim > 2 and 3 in array.shape
+    return array is not None and "normal" in str(path.parent)
 
 
 def is_count_free(path: Path) -> bool:
