@@ -60,7 +60,7 @@ def small() -> DynamicTrainerConfig:
     model = config.pipeline.model
     model.still_steps = 200
     model.motion = DeformableConfig(
-        layers=4, width=64, place_frequencies=6, time_frequencies=6, noise_steps=750, zero_start=True
+        layers=4, width=64, place_frequencies=4, time_frequencies=3, noise_steps=750, zero_start=True
     )
     model.density["dynamic"].grad_threshold, model.density["dynamic"].absolute_gradients = 7e-4, True
     model.decays = {"dynamic_means": Decay(0.1, 1500), "motion_network": Decay(0.1, 1500)}
