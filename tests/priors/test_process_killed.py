@@ -25,8 +25,11 @@ REWRITTEN = ("process.json", "eval/eval.json", "droid_recon/camera0.json", "summ
 
 @pytest.fixture(scope="module", autouse=True)
 def _registered():
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # ends OpenCV's threads, which a forked process would wait for in vain
     with registered():
         yield
+    cv2.setNumThreads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,7 @@ def sample(tmp_path_factory) -> Path:
 
 
 def _work(sample: Path, out: Path) -> None:
-    """In a process of its own. OpenCV's threads do not survive a fork."""
-    cv2.setNumThreads(1)
+    """In a process of its own."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     settings = (*FAST, f"cameras.truth={str(sample)!r}")
