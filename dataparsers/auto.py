@@ -18,13 +18,14 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from dataparsers.base import ClipDataParserConfig
 from dataparsers.own_footage import is_own_footage, prepared_clip
+from dyngs_plugins.config import GrowingConfig
 
 LayoutOptions = dict[str, dict[str, Any]]
 """Values of a layout's options, by its command and the option's name."""
 
 
 @dataclass
-class AutoDataParserConfig(DataParserConfig):
+class AutoDataParserConfig(GrowingConfig, DataParserConfig):
     """Whatever layout the folder has. For a layout's own options name it instead, e.g. som-data --sequence A."""
 
     _target: type = field(default_factory=lambda: AutoDataParser)

@@ -15,11 +15,12 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 
 from dataparsers.clip import Clip, dataparser_outputs
 from dataparsers.protocols import Protocol, pick_protocol
+from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.priors.normalise import IDENTITY, SceneNormalisation, normalise_clip, scene_normalisation
 
 
 @dataclass
-class ClipDataParserConfig(DataParserConfig):
+class ClipDataParserConfig(GrowingConfig, DataParserConfig):
     """Options that every layout has."""
 
     _target: type = field(default_factory=lambda: ClipDataParser)

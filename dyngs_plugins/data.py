@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dataparsers.auto import LayoutOptions, with_options
 from dyngs_plugins import randomness
+from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.dataset import DynamicDataset, EvalFrames
 from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.clip_files import GroundTruthTracks, Keypoints
@@ -61,7 +62,7 @@ class TrackBatch:
 
 
 @dataclass
-class DynamicDataManagerConfig(FullImageDatamanagerConfig):
+class DynamicDataManagerConfig(GrowingConfig, FullImageDatamanagerConfig):
     """Batches of full frames with priors."""
 
     _target: type = field(default_factory=lambda: DynamicDataManager)

@@ -21,6 +21,7 @@ from dyngs_plugins import observed, overlay, prefit
 from dyngs_plugins.camera_refinement import CameraRefinementConfig
 from dyngs_plugins.cameras import PathClock
 from dyngs_plugins.color_head import ColorHeadConfig
+from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.density import DensityControl, DensityControlConfig
 from dyngs_plugins.evaluation import image_metrics
 from dyngs_plugins.exported import ExportedScene
@@ -44,7 +45,7 @@ from dyngs_plugins.training_views import TrainingViews
 
 
 @dataclass
-class DynamicModelConfig(ModelConfig):
+class DynamicModelConfig(GrowingConfig, ModelConfig):
     """A product of a motion field and an exposure model, with its losses, schedule and density control."""
 
     _target: type = field(default_factory=lambda: DynamicModel)

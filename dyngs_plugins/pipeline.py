@@ -12,6 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 
 from dyngs_plugins.alignment import AlignmentConfig
+from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.evaluation import keypoint_scores, track_scores
 from dyngs_plugins.evaluation_modes import Scorer, sharp_frames
@@ -21,7 +22,7 @@ from dyngs_plugins.model import DynamicModel, DynamicModelConfig
 
 
 @dataclass
-class DynamicPipelineConfig(VanillaPipelineConfig):
+class DynamicPipelineConfig(GrowingConfig, VanillaPipelineConfig):
     """Datamanager and model of a dynamic method."""
 
     _target: type = field(default_factory=lambda: DynamicPipeline)

@@ -9,6 +9,7 @@ from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 
+from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.pipeline import DynamicPipelineConfig
 
 # The host's own schedulers put numpy scalars into checkpoints, which `torch.load(weights_only=True)` refuses. Ours hold
@@ -39,7 +40,7 @@ def machine() -> MachineConfig:
 
 
 @dataclass
-class DynamicTrainerConfig(TrainerConfig):
+class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
     """The host's trainer with this package's defaults."""
 
     pipeline: DynamicPipelineConfig = field(default_factory=DynamicPipelineConfig)
