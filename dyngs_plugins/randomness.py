@@ -1,4 +1,6 @@
-"""Generator states as tensors, so that a checkpoint carries them through ``torch.load(weights_only=True)``."""
+"""Generator states as tensors, so that a checkpoint carries them through ``torch.load(weights_only=True)``; and draws
+that need no state, because the step itself is their seed.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,11 @@ def capture() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
+
+
+def draw_of_step(step: int) -> float:
+    """A number from the normal distribution that belongs to a training step: the same again after a resume."""
+    return float(torch.randn((), generator=torch.Generator().manual_seed(step)))
 
 
 def restore(states: dict[str, Tensor]) -> None:

@@ -35,7 +35,7 @@ PAPER = Paper(
         "Degrees of spherical harmonics follow each other every 1000 steps, as in the published rewrite.",
         "A step whose loss is not finite ends the training; the reference skips steps of large losses.",
         "Steps draw 8 frames in one batch of one optimizer step, as the reference does; statistics of density control are "
-        "of all of them.",
+        "of all of them, and the noise on time is one draw for all of them.",
         "Not compared with the reference's figures yet.",
     ),
 )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
 from dyngs_plugins.motion.encodings import frequency_encoding
+from dyngs_plugins.randomness import draw_of_step
 from dyngs_plugins.types import Gaussians
 
 SKIP = 4
@@ -69,11 +70,7 @@ class Deformable(MotionField):
     def begin_step(self, stage: str, step: int) -> None:
         """One draw for all Gaussians and times of a step; the same again after a resume."""
         strength = self.noise_strength(step)
-        if strength > 0.0:
-            draw = float(torch.randn((), generator=torch.Generator().manual_seed(step)))
-            self.noise = strength * self.frame * draw
-        else:
-            self.noise = 0.0
+        self.noise = strength * self.frame * draw_of_step(step) if strength > 0.0 else 0.0
 
     def noise_strength(self, step: int) -> float:
         """Standard deviation of the time's noise at a step, in frames."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
 from dyngs_plugins.motion.bases_init import interpolate_tracks
+from dyngs_plugins.randomness import draw_of_step
 from dyngs_plugins.raster.harmonics import SH_C0
 from dyngs_plugins.types import Gaussians
 
@@ -73,7 +74,7 @@ class PolynomialFourier(MotionField):
         self.num_frames = num_frames
         self.starts_from = config.starts_from
         self.noise = 0.0
-        """Of training times, frames; none before the first step."""
+        """What is added to tau while training; nothing before the first step."""
 
     def columns(self) -> dict[str, tuple[int, ...]]:
         c = self.config
@@ -83,15 +84,16 @@ class PolynomialFourier(MotionField):
         return found | ({"time_centres": ()} if c.learn_centre else {})
 
     def begin_step(self, stage: str, step: int) -> None:
-        self.noise = self.config.jitter * max(0.0, 1 - step / max(self.config.jitter_steps, 1))
+        """One draw for all times of a step, so that the instants of an exposure stay in order; the same after a resume."""
+        c = self.config
+        strength = c.jitter * max(0.0, 1 - step / max(c.jitter_steps, 1))
+        frame = c.time_scale / max(self.num_frames - 1, 1)
+        self.noise = strength * frame * draw_of_step(step) if strength > 0.0 else 0.0
 
     def dilated(self, times: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """tau without the Gaussians' own centres; noisy while training."""
         c = self.config
-        tau = c.time_scale * times.clamp(0, 1) + c.time_offset
-        if self.training and self.noise > 0:
-            tau = tau + torch.randn_like(tau) * (self.noise * c.time_scale / max(self.num_frames - 1, 1))
-        return tau
+        return c.time_scale * times.clamp(0, 1) + c.time_offset + (self.noise if self.training else 0.0)
 
     def at(self, gaussians: Gaussians, times: Float[Tensor, "b"]) -> Gaussians:
         basis = self._basis(gaussians, self.dilated(times), max(self._orders().values()))
