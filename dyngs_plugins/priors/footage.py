@@ -186,8 +186,7 @@ class Stills:
         return {"folder": self.path.name, "size": list(self.size), "frames": len(self.files)}
 
     def focal(self, size: tuple[int, int]) -> tuple[float, str] | None:
-        found = exif_focal(self.files[0], size)
-        return None if found is None else (found, "EXIF (35 mm equivalent)")
+        return exif_focal(self.files[0], size)
 
 
 def evenly(frames: Iterable[T], fps: float, seconds: Callable[[T], float]) -> Iterator[T]:

@@ -16,7 +16,12 @@ from dyngs_plugins.priors.pixels import UNREADABLE, opened
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)
-_EXIF_IFD, _FOCAL_35MM, _ORIENTATION = 0x8769, 0xA405, 0x0112
+_EXIF_IFD, _ORIENTATION = 0x8769, 0x0112
+_FOCAL_35MM, _FOCAL_MM, _STORED_WIDTH = 0xA405, 0x920A, 0xA002
+_PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
+_UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+"""Millimetres of EXIF's units of the focal plane's resolution: inch (also where none is named), cm, mm, micrometre."""
+_SENSOR_WIDTHS_MM = 2.0, 70.0
 
 
 def still_files(folder: Path) -> list[Path]:
@@ -82,17 +87,40 @@ def read_still(path: Path, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h 
     return pixels, seen_through
 
 
-def exif_focal(path: Path, size: tuple[int, int]) -> float | None:
-    """Focal length in pixels of images of (height, width), from EXIF's 35 mm equivalent (by the diagonal, CIPA DCG-001).
+def exif_focal(path: Path, size: tuple[int, int]) -> tuple[float, str] | None:
+    """Focal length in pixels of upright images of (height, width), and what of EXIF tells it.
 
-    None where the image does not say.
+    The 35 mm equivalent (by the diagonal, CIPA DCG-001); else the focal length in millimetres and how many pixels of the
+    original image lie on a millimetre of the sensor (Exif 2.32, FocalPlaneXResolution). None where neither is there, or
+    the sensor would be wider than 70 or narrower than 2 mm.
     """
     try:
         with Image.open(path) as image:
-            value = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM, 0))
+            exif, stored_width = image.getexif(), image.width
+            tags = exif.get_ifd(_EXIF_IFD)
+            turned = exif.get(_ORIENTATION, 1) >= 5
     except (*UNREADABLE, TypeError):
         return None
-    return value * math.hypot(*size) / FULL_FRAME_DIAGONAL if math.isfinite(value) and value > 0 else None
+    equivalent = _positive(tags.get(_FOCAL_35MM))
+    if equivalent:
+        return equivalent * math.hypot(*size) / FULL_FRAME_DIAGONAL, "EXIF (35 mm equivalent)"
+    focal, resolution = _positive(tags.get(_FOCAL_MM)), _positive(tags.get(_PLANE_X_RESOLUTION))
+    unit = _UNIT_MM.get(tags.get(_PLANE_UNIT, 2))
+    if not (focal and resolution and unit):
+        return None
+    sensor_width = (_positive(tags.get(_STORED_WIDTH)) or stored_width) * unit / resolution
+    if not _SENSOR_WIDTHS_MM[0] < sensor_width < _SENSOR_WIDTHS_MM[1]:
+        return None
+    return focal / sensor_width * (size[0] if turned else size[1]), "EXIF (resolution of the focal plane)"
+
+
+def _positive(value: object) -> float:
+    """A number out of EXIF; 0 where it is missing, damaged or not positive."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0
 
 
 def _deep_to_8_bits(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +38,12 @@ def test_mixed_sizes_are_refused(tmp_path):
         Stills(tmp_path)
 
 
+def told(path: Path, size: tuple[int, int]) -> tuple[float, str]:
+    found = exif_focal(path, size)
+    assert found is not None
+    return found
+
+
 def test_exif_turns_and_tells_the_focal_length(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
@@ -48,10 +55,44 @@ def test_exif_turns_and_tells_the_focal_length(tmp_path):
     turned, _ = read_still(tmp_path / "a.jpg", (30, 20))
     assert turned[:8].mean() > 240
     assert turned[12:].mean() < 15
-    assert exif_focal(tmp_path / "a.jpg", (300, 200)) == pytest.approx(26 * math.hypot(300, 200) / math.hypot(36, 24))
-    assert Stills(tmp_path).focal((30, 20))[1].startswith("EXIF")
+    focal, source = told(tmp_path / "a.jpg", (300, 200))
+    assert focal == pytest.approx(26 * math.hypot(300, 200) / math.hypot(36, 24))
+    assert source == "EXIF (35 mm equivalent)"
+    assert Stills(tmp_path).focal((30, 20)) == told(tmp_path / "a.jpg", (30, 20))
     image().save(tmp_path / "b.png")
     assert exif_focal(tmp_path / "b.png", (20, 30)) is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "resolution", "turned"),
+    [(2, 120 * 25.4, False), (None, 120 * 25.4, False), (3, 1200.0, False), (4, 120.0, False), (4, 120.0, True)],
+)
+def test_the_focal_plane_tells_the_focal_length(tmp_path, unit, resolution, turned):
+    """50 mm before a sensor of 30 mm, which has 3600 pixels (120 per mm); the file holds a copy of 30x20 pixels."""
+    exif = Image.Exif()
+    tags = exif.get_ifd(0x8769)
+    tags[0x920A], tags[0xA20E], tags[0xA002] = 50.0, resolution, 3600
+    if unit is not None:
+        tags[0xA210] = unit
+    if turned:
+        exif[0x0112] = 6
+    image().save(tmp_path / "a.jpg", exif=exif)
+    size = (300, 200) if turned else (200, 300)
+    focal, source = told(tmp_path / "a.jpg", size)
+    assert focal == pytest.approx(50 / 30 * 300, rel=1e-4)
+    assert source == "EXIF (resolution of the focal plane)"
+    tags[0xA405] = 75
+    image().save(tmp_path / "b.jpg", exif=exif)
+    assert told(tmp_path / "b.jpg", size)[1] == "EXIF (35 mm equivalent)"
+
+
+@pytest.mark.parametrize(("focal", "resolution"), [(50.0, 1.0), (50.0, 0.0), (0.0, 120.0), (50.0, 1e6)])
+def test_a_focal_plane_that_cannot_be_is_not_believed(tmp_path, focal, resolution):
+    exif = Image.Exif()
+    tags = exif.get_ifd(0x8769)
+    tags[0x920A], tags[0xA20E], tags[0xA210], tags[0xA002] = focal, resolution, 4, 3600
+    image().save(tmp_path / "a.jpg", exif=exif)
+    assert exif_focal(tmp_path / "a.jpg", (20, 30)) is None
 
 
 def test_transparency_is_put_over_white(tmp_path):
