@@ -155,6 +155,17 @@ def test_depth_of_a_fully_masked_frame_is_refused(truth):
         next(MultiViewDepth().compute(inputs, [3]))
 
 
+def test_a_fully_masked_frame_stops_only_itself(truth):
+    """With its depth given, or another mask, its neighbours are made; they are smoothed without it."""
+    whole = np.ones_like(truth.masks[3])
+    inputs = truth.inputs(masks=lambda i, j: whole if i == 3 else truth.masks[i])
+    results = dict(MultiViewDepth().compute(inputs, [1, 2, 4, 5]))
+    assert sorted(results) == [1, 2, 4, 5]
+    for i, arrays in results.items():
+        error = np.abs(arrays["disparity"] / truth.disparity[i] - 1)[~truth.masks[i]]
+        assert error.mean() < 0.1
+
+
 def gather(results) -> dict[int, dict[int, np.ndarray]]:
     return {q: {t: part["tracks"].rows_in(t) for t in part["tracks"].frames} for q, part in results}
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from dyngs_plugins.priors.prior_kinds import DepthKind
 from dyngs_plugins.priors.providers.base import DepthProvider, FrameResult
 from dyngs_plugins.priors.providers.completion import complete
 from dyngs_plugins.priors.providers.flow_math import pixel_grid, warp
@@ -87,17 +88,14 @@ class MultiViewDepth(DepthProvider):
             f"{outside:.1f} % were nearer or further than anything triangulated and are cut off there.",
         )
 
-    def _single(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
-        """The disparity of frame i before smoothing over time."""
+    def _single(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"] | None:
+        """The disparity of frame i before smoothing over time; None where nothing in it can be triangulated."""
 
-        def make() -> np.ndarray:
+        def make() -> np.ndarray | None:
             fit, image, moving = still_fit(inputs, i, FitSettings()), inputs.image(i), inputs.mask(i)
             weight = data_weight(fit) * (cv2.dilate(moving.astype(np.uint8), self._margin(moving.shape)) == 0)
             if not (weight > 0).any():
-                raise ValueError(
-                    f"Frame {inputs.frames.stems[i]}: the whole image is masked as moving or shows no parallax, so "
-                    "there is nothing to take depth from. Check its mask, or give this depth file."
-                )
+                return None
             background = np.exp(complete(np.log(fit.disparity), weight, image, self.smoothness))
             return moving_disparity(background, moving, fit, image, self.contact_uncertainty)
 
@@ -109,10 +107,21 @@ class MultiViewDepth(DepthProvider):
 
     def _smoothed(self, inputs: PriorInputs, i: int) -> Float[np.ndarray, "h w"]:
         """Disparity averaged over frames, carried along flow and into this camera; other surfaces do not count."""
-        own = np.log(self._single(inputs, i))
+        single = self._single(inputs, i)
+        if single is None:
+            name = inputs.frames.stems[i]
+            raise ValueError(
+                f"Frame {name}: the whole image is masked as moving or shows no parallax, so there is nothing to take "
+                f"depth from. Correct its mask, or put a file of yours at {DepthKind.folder_name}/{inputs.frames.name}/"
+                f"{name}.npy (disparity, 0 where unknown), and run the same command again."
+            )
+        own = np.log(single)
         total, weight = own.copy(), np.ones_like(own)
         for j, flow, valid in flows_around(inputs, i, self.smooth_frames, max_round_trip_px=1.0):
-            seen = warp(self._single(inputs, j), flow)
+            other = self._single(inputs, j)
+            if other is None:  # its depth must come from elsewhere, and that must not stop this frame
+                continue
+            seen = warp(other, flow)
             carried = np.log(carried_disparity(inputs.frames, i, j, flow, seen))
             w = valid * np.exp(-0.5 * ((carried - own) / self.smooth_tolerance) ** 2)
             total += w * np.where(valid, carried, 0.0)
