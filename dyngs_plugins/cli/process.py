@@ -66,7 +66,8 @@ def process(
         tracks: Provider of long point tracks.
         track_stride: Spacing in pixels of the tracked points.
         settings: More provider settings, as KIND.NAME=VALUE.
-        redo: Kinds of priors whose existing files are deleted and made again.
+        redo: Kinds of priors to make again. Existing files are not deleted: they are put aside in before_redo/, yours
+            among them. Cameras that were given and not solved are refused.
         eval_masks: Also make masks of the held-out frames, under eval/, for metrics on the moving region.
         memory_gb: How much memory flows and images may take between uses.
         views: Of a data set, only the training images with this text in their names, such as left.

@@ -22,10 +22,11 @@ from dyngs_plugins.priors.added_priors import AddedFrame, AddedPriors
 from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.measures import measure
 from dyngs_plugins.priors.prepared import PreparedClip, claim, require_apart
-from dyngs_plugins.priors.prior_kinds import KINDS, PriorKind
+from dyngs_plugins.priors.prior_kinds import KINDS
 from dyngs_plugins.priors.process import Say, Track, kinds_of, make_kind
 from dyngs_plugins.priors.providers.base import FlowProvider, PriorProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
+from dyngs_plugins.priors.redo import put_kind_aside
 from dyngs_plugins.priors.solve import is_still
 from dyngs_plugins.priors.views import ClipViews, FlowWay
 
@@ -187,7 +188,7 @@ def _make(
         inputs = PriorInputs(frames, flow, read, memory_gb)
         for kind in wanted:
             if kind in redo:
-                _delete(kinds[kind])
+                put_kind_aside(kinds[kind], say)
             report = make_kind(kinds[kind], providers[kind], inputs, track, say)
             report.measures = measure(kind, inputs, kinds[kind])
             reports.append(report)
@@ -220,10 +221,3 @@ def readers(film: Film, train: ClipViews) -> dict[str, Read]:
         "depth": disparity,
         "flow": flow,
     }
-
-
-def _delete(kind: PriorKind) -> None:
-    for i in range(len(kind.stems)):
-        for path in kind.paths(i).values():
-            path.unlink(missing_ok=True)
-    (kind.folder / "provider.json").unlink(missing_ok=True)

@@ -24,13 +24,13 @@ from dyngs_plugins.priors.providers.base import FlowProvider, PriorProvider
 from dyngs_plugins.priors.providers.camera_base import CameraProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.providers.learned import refuse_unavailable
-from dyngs_plugins.priors.solve import delete_cameras, is_still, solve_cameras
+from dyngs_plugins.priors.redo import PROVIDER_FILE, put_kind_aside
+from dyngs_plugins.priors.solve import is_still, plain, put_cameras_aside, solve_cameras
 
 DEFAULT_PROVIDERS = {"flow": "dis", "masks": "epipolar", "depth": "multiview", "tracks": "chained"}
 """The provider of each kind that needs no downloaded weights."""
 DEFAULT_CAMERAS = "tracks"
 
-PROVIDER_FILE = "provider.json"
 T = TypeVar("T")
 
 
@@ -84,7 +84,7 @@ def make_priors(
     Args:
         track: wraps an iterable in a progress bar with a title.
         say: prints a line for the user.
-        redo: kinds whose files are deleted first.
+        redo: kinds whose files are put aside first.
         focal: focal length in pixels of the source, for clips without cameras.
         done: called with each report as soon as its files are complete.
 
@@ -95,7 +95,8 @@ def make_priors(
         ValueError: among others, where the camera stands still and depth cannot be triangulated.
     """
     redo = set(redo)
-    clip = delete_cameras(clip) if "cameras" in redo else clip
+    _refuse_what_cannot_run(clip, providers, redo)
+    clip = put_cameras_aside(clip, say) if "cameras" in redo else clip
     reports: list[KindReport] = []
     fresh: dict[str, set[str]] = {frames.name: set() for frames in clip.training}
 
@@ -104,7 +105,7 @@ def make_priors(
         inputs = prior_inputs(frames, kinds, providers, memory_gb)
         for name in names:
             if name in redo:
-                _delete(kinds[name])
+                put_kind_aside(kinds[name], say)
             report = make_kind(kinds[name], providers[name], inputs, track, say)
             _say_if_older(kinds[name], report, fresh[frames.name], say)
             if report.made:
@@ -113,10 +114,6 @@ def make_priors(
             done(report)
 
     names = list(KINDS)
-    for frames in clip.training:
-        for name, kind in kinds_of(clip, frames).items():
-            files = [path for i in range(len(frames)) for path in kind.paths(i).values()]
-            refuse_unavailable(providers[name], [] if name in redo else files)
     first = [name for name in names if not (set(KINDS[name].needs) | {name}) - {"flow"}]
     for frames in clip.training:
         make(frames, first)
@@ -144,17 +141,32 @@ def kinds_of(clip: PreparedClip, frames: FrameSequence) -> dict[str, PriorKind]:
     return {name: kind(clip.root, frames.name, frames.stems, frames.size) for name, kind in KINDS.items()}
 
 
+def _refuse_what_cannot_run(clip: PreparedClip, providers: Mapping[str, PriorProvider], redo: set[str]) -> None:
+    """Raise before anything is computed or put aside when a provider with work to do cannot run here."""
+    if "cameras" in redo or not all(frames.has_cameras for frames in clip.training):
+        refuse_unavailable(_camera_provider(clip, providers), [])
+    for frames in clip.training:
+        for name, kind in kinds_of(clip, frames).items():
+            files = [path for i in range(len(frames)) for path in kind.paths(i).values()]
+            refuse_unavailable(providers[name], [] if name in redo else files)
+
+
+def _camera_provider(clip: PreparedClip, providers: Mapping[str, PriorProvider]) -> CameraProvider:
+    solver = providers.get("cameras")
+    if not isinstance(solver, CameraProvider):
+        what = "no camera provider was named" if solver is None else f"{solver.name!r} is not a CameraProvider"
+        raise ValueError(f"{clip.root}: its images have no cameras, and {what}. Name one with --cameras.")
+    return solver
+
+
 def _cameras(
     clip: PreparedClip, providers: Mapping[str, PriorProvider], focal: float | None, memory_gb: float, track: Track,
     say: Say,
 ) -> tuple[PreparedClip, list[KindReport]]:  # fmt: skip
     """Cameras of clips that lack them, or lacked them in an earlier run."""
-    solver = providers.get("cameras")
-    if solver is None and all(frames.has_cameras for frames in clip.training):
+    if "cameras" not in providers and all(frames.has_cameras for frames in clip.training):
         return clip, []
-    if not isinstance(solver, CameraProvider):
-        what = "no camera provider was named" if solver is None else f"{solver.name!r} is not a CameraProvider"
-        raise ValueError(f"{clip.root}: its images have no cameras, and {what}. Name one with --cameras.")
+    solver = _camera_provider(clip, providers)
 
     def inputs_of(frames: FrameSequence, has_files: bool) -> PriorInputs:
         return prior_inputs(frames, kinds_of(clip, frames), providers, memory_gb, ("flow",) if has_files else ())
@@ -260,7 +272,7 @@ def _write_results(
 def _settle_provider_file(kind: PriorKind, provider: PriorProvider, kept: int, left: int, say: Say) -> None:
     """Say when existing files were made otherwise, and note who makes the new ones."""
     path = kind.folder / PROVIDER_FILE
-    now = _plain({"provider": provider.name, "settings": provider.settings})
+    now = plain({"provider": provider.name, "settings": provider.settings})
     there = read_json(path, "provider record") if path.is_file() else None
     earlier = [] if there is None else there.pop("earlier", [])
     if kept and there is None:
@@ -276,24 +288,8 @@ def _settle_provider_file(kind: PriorKind, provider: PriorProvider, kept: int, l
         write_json(path, {**now, **({"earlier": before} if before else {})})
 
 
-def _delete(kind: PriorKind) -> None:
-    for i in range(len(kind.stems)):
-        for path in kind.paths(i).values():
-            path.unlink(missing_ok=True)
-    (kind.folder / PROVIDER_FILE).unlink(missing_ok=True)
-
-
 def _describe(record: Mapping[str, Any] | None) -> str:
     if record is None:
         return "unknown settings"
     settings = ", ".join(f"{k}={v}" for k, v in record.get("settings", {}).items())
     return f"{record.get('provider')!r} ({settings})" if settings else f"{record.get('provider')!r}"
-
-
-def _plain(value: Any) -> Any:
-    """As it comes back from JSON: tuples become lists."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value

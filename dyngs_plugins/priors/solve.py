@@ -20,9 +20,12 @@ from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.prepared import PreparedClip, choose_keyframes, eval_view
 from dyngs_plugins.priors.providers.camera_base import CameraProvider, SolvedCameras
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
+from dyngs_plugins.priors.redo import put_aside
 from dyngs_plugins.priors.som_files import write_cameras, write_eval_json
 from dyngs_plugins.priors.sources import subset, with_camera_file
 
+WEAK_FOCAL_PERCENT = 3.0
+"""Relative standard deviation from where on a user is warned of a focal length that was searched for."""
 Say = Callable[[str], None]
 InputsOf = Callable[[FrameSequence, bool], PriorInputs]
 """What a provider may look at: the frames, and whether the flow files on disk are theirs."""
@@ -42,8 +45,8 @@ def camera_record(root: Path, sequence: str) -> dict[str, Any] | None:
     return read_json(path, "camera record") if path.is_file() else None
 
 
-def delete_cameras(clip: PreparedClip) -> PreparedClip:
-    """For --redo cameras.
+def put_cameras_aside(clip: PreparedClip, say: Say) -> PreparedClip:
+    """For --redo cameras: the clip without cameras; their files are kept in `before_redo/`.
 
     Raises:
         ValueError: these cameras were not made by `dyngs process`.
@@ -54,8 +57,9 @@ def delete_cameras(clip: PreparedClip) -> PreparedClip:
                 f"--redo cameras: {camera_file(clip.root, frames.name)} was not solved by `dyngs process` (there is no "
                 f"{record_file(clip.root, frames.name).name} beside it). If you do not need it, remove it yourself."
             )
-        camera_file(clip.root, frames.name).unlink(missing_ok=True)
-        record_file(clip.root, frames.name).unlink(missing_ok=True)
+    for frames in clip.training:
+        files = [camera_file(clip.root, frames.name), record_file(clip.root, frames.name)]
+        put_aside(clip.root, "cameras", frames.name, files, say)
     bare = tuple(_without(frames) for frames in clip.training)
     return dataclasses.replace(clip, training=bare, everything=tuple(_without(frames) for frames in clip.everything))
 
@@ -84,8 +88,10 @@ def solve_cameras(
     solved = provider.solve(inputs_of(clip.training[0], True), focal_px)
     _check(solved, clip.training[0], provider)
     posed = _locate_all(clip, provider, solved, inputs_of)
-    record = _record(clip, provider, solved, focal, focal_px, focal_source)
-    for note in solved.notes:
+    source = _source_of_focal(solved, focal_source)
+    record = _record(clip, provider, solved, focal, focal_px, source)
+    say(f"{clip.training[0].name}: focal length {float(solved.K[0, 0]):.1f} pixels ({source})")
+    for note in record["notes"]:
         say(f"{clip.training[0].name}: {note}")
     _write(clip, posed, solved, record)
     clip = with_cameras(clip)
@@ -126,6 +132,32 @@ def _known_focal(clip: PreparedClip, focal: float | None) -> tuple[float | None,
     if clip.report is not None and clip.report.focal is not None:
         return float(clip.report.focal["pixels"]), str(clip.report.focal["source"])
     return None, "solved"
+
+
+def _source_of_focal(solved: SolvedCameras, known: str) -> str:
+    """Where the focal length comes from: what the provider says of it, unless it used the one that was known.
+
+    Args:
+        known: where the one that the provider was given comes from; "solved" where it was given none.
+    """
+    says = solved.report.get("focal_from")
+    return known if says in (None, "given") else str(says)
+
+
+def _focal_notes(solved: SolvedCameras, source: str) -> list[str]:
+    """A warning where the focal length is a guess, or nearly one, and the provider has not said so itself."""
+    uncertainty = solved.report.get("focal_uncertainty_percent")
+    if source == "assumed":
+        note = "The focal length is assumed: nothing in the images tells it."
+    elif source == "turning":
+        note = "The focal length is weakly determined: it comes from how the camera turns alone."
+    elif source == "searched" and uncertainty is not None and uncertainty > WEAK_FOCAL_PERCENT:
+        note = f"The focal length is weakly determined (standard deviation {uncertainty:.1f} %)."
+    else:
+        return []
+    if any("focal length" in said.lower() and ("assumed" in said or "weakly" in said) for said in solved.notes):
+        return []
+    return [f"{note} Give it with --focal if you know it."]
 
 
 def _check(solved: SolvedCameras, frames: FrameSequence, provider: CameraProvider) -> None:
@@ -171,7 +203,7 @@ def _record(
         "interpolated": [frames.stems[i] for i in solved.interpolated],
         "held_out": "located against the training frames' structure" if len(clip.everything[0]) > len(frames) else None,
         "report": dict(solved.report),
-        "notes": list(solved.notes),
+        "notes": [*solved.notes, *_focal_notes(solved, source)],
     }
 
 
@@ -204,7 +236,7 @@ def _kept(
     if record is None:
         return KindReport(frames.name, "cameras", "files", kept=1)
     was, now = (record["provider"], record["settings"]), (provider.name, {**provider.settings, "focal": focal})
-    if was != (now[0], _plain(now[1])):
+    if was != (now[0], plain(now[1])):
         say(f"{frames.name}: cameras solved by {was[0]!r} ({was[1]}) are kept; now it would be {now[0]!r} ({now[1]}). To "
             "solve them again: --redo cameras masks depth tracks.")  # fmt: skip
     return KindReport(frames.name, "cameras", record["provider"], kept=1, measures=_figures(record["report"]))
@@ -220,8 +252,8 @@ def _without(frames: FrameSequence) -> FrameSequence:
     return FrameSequence.without_cameras(frames.name, frames.image_files, frames.frame_index, frames.size)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As it comes back from JSON: tuples become lists."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+        return {str(k): plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value

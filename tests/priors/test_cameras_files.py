@@ -166,5 +166,11 @@ def test_what_is_no_camera_file_is_refused(tmp_path):
         CameraFiles().solve(inputs(frames()), None)
 
 
+def test_a_path_that_leads_nowhere_is_refused_first(tmp_path):
+    assert "--settings cameras.path=FILE" in str(CameraFiles().unavailable())
+    assert "nothing.npz: no such file" in str(CameraFiles(str(tmp_path / "nothing.npz")).unavailable())
+    assert CameraFiles(str(tmp_path)).unavailable() is None
+
+
 def test_the_record_names_the_file_and_not_where_it_lies():
     assert CameraFiles("/somewhere/else/scene.npz").settings == {"path": "scene.npz"}

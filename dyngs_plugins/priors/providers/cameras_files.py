@@ -29,7 +29,11 @@ class CameraFiles(CameraProvider):
 
     def unavailable(self) -> str | None:
         """See :meth:`PriorProvider.unavailable`."""
-        return None if self.path else "It needs to know where your file is: --settings cameras.path=FILE."
+        if not self.path:
+            return "It needs to know where your file is: --settings cameras.path=FILE."
+        if not Path(self.path).expanduser().exists():
+            return f"{self.path}: no such file or folder. Correct --settings cameras.path=FILE."
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -50,7 +54,8 @@ class CameraFiles(CameraProvider):
         still = bool(np.ptp(poses[found, :3, 3], axis=0).max() < 1e-6)
         if still:
             notes.append("All poses are in one place: no depth can be triangulated.")
-        report = {"file": file.path.name, "poses_in_file": len(file.world_T_camera), "focal_px": float(file.K[0, 0])}
+        report = {"file": file.path.name, "poses_in_file": len(file.world_T_camera), "focal_px": float(file.K[0, 0]),
+                  "focal_from": "file"}  # fmt: skip
         missing = tuple(int(i) for i in np.flatnonzero(~found))
         return SolvedCameras(interpolate_missing(poses, found), file.K, missing, still, report, tuple(notes))
 
