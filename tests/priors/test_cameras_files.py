@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dyngs_plugins.priors.cameras.pose_files import read_pose_file
+from dyngs_plugins.priors.cameras.pose_files import matrices_of_vectors, read_pose_file
 from dyngs_plugins.priors.colmap_files import ColmapCamera, ColmapImage, ColmapModel, write_model
 from dyngs_plugins.priors.llff_files import LlffCameras, write_poses_bounds
 from dyngs_plugins.priors.providers.cameras_files import CameraFiles, poses_of
@@ -69,6 +69,38 @@ def test_intrinsics_of_an_npz_are_a_matrix_or_one_per_image_or_four_numbers(tmp_
     file = read_pose_file(path, SIZE)
     np.testing.assert_allclose(file.K, K)
     np.testing.assert_allclose(file.world_T_camera, poses())
+
+
+@pytest.mark.parametrize("key", ["traj_est", "traj"])
+def test_droids_trajectory_is_read(tmp_path, key):
+    half, zero = 0.05 * np.arange(6), np.zeros(6)  # the poses turn about y by 0.1 each
+    quaternions = np.stack([zero, np.sin(half), zero, np.cos(half)], axis=1)
+    vectors = np.concatenate([poses()[:, :3, 3], quaternions], axis=1)
+    big = np.array([100.0, 100, 64, 48])
+    path = save(tmp_path / "droid.npz", **{key: vectors}, intrinsics=big, img_shape=np.array([96, 128]))
+    file = read_pose_file(path, SIZE)
+    np.testing.assert_allclose(file.world_T_camera, poses(), atol=1e-12)
+    np.testing.assert_allclose(file.K, K)
+
+
+def test_any_quaternion_gives_its_rotation(tmp_path):
+    s = np.sqrt(0.5)
+    vectors = np.array([[1.0, 2, 3, 0, 0, s, s], [4, 5, 6, -s, 0, 0, -s], [7, 8, 9, 0.5, 0.5, 0.5, 0.5]])
+    matrices = matrices_of_vectors(tmp_path, vectors)
+    about_z, about_x = [[0, -1, 0], [1, 0, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    np.testing.assert_allclose(matrices[:, :3, :3], [about_z, about_x, [[0, 0, 1], [1, 0, 0], [0, 1, 0]]], atol=1e-12)
+    np.testing.assert_array_equal(matrices[:, :3, 3], vectors[:, :3])
+
+
+def test_poses_of_seven_numbers_that_could_mean_either_are_refused(tmp_path):
+    vectors = np.tile([0.1, 0.2, 0.3, 0, 0, 0, 1.0], (6, 1))
+    np.save(tmp_path / "poses.npy", vectors)
+    with pytest.raises(ValueError, match="seven numbers .* no intrinsics. Expected an .npz with traj_est"):
+        read_pose_file(tmp_path / "poses.npy", SIZE)
+    with pytest.raises(ValueError, match="'poses' holds poses of seven numbers.*camera-to-world, one pose per image"):
+        read_pose_file(save(tmp_path / "scene.npz", poses=vectors, intrinsics=K), SIZE)
+    with pytest.raises(ValueError, match="quaternion of length 0.374, expected 1.*another order"):
+        read_pose_file(save(tmp_path / "wrong.npz", traj=vectors[:, [3, 4, 6, 0, 1, 2, 5]], intrinsics=K), SIZE)
 
 
 def test_colmap_models_are_matched_by_name_and_what_they_lack_is_interpolated(tmp_path):

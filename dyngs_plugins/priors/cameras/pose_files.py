@@ -6,10 +6,15 @@
 | poses_bounds.npy | LLFF | one row per image |
 | SEQ.npy with a dictionary (traj_c2w, intrinsics, img_shape) | Shape of Motion, DROID-SLAM, `dyngs process` | one pose per image |
 | *.npz with cam_c2w [n, 4, 4] and intrinsic [3, 3] | MegaSaM, and systems that write like it | one pose per image |
+| *.npz with traj_est [n, 7] and intrinsics | DROID-SLAM's trajectory | one pose per image |
 
 An npz may name its poses `cam_c2w`, `world_T_camera`, `traj_c2w`, `c2w` or `poses` (camera-to-world, OpenCV axes), its
 intrinsics `intrinsic`, `intrinsics` or `K` as a matrix, one matrix per image, or (fx, fy, cx, cy). The intrinsics are
 pixels of `images` or `depths` in the same file, of `img_shape` (height, width), or else of the clip's own images.
+
+Seven numbers per image are a position and a unit quaternion: tx, ty, tz, qx, qy, qz, qw. Under `traj_est` or `traj` they
+are camera-to-world, as DROID-SLAM returns its trajectory. Under other names they are refused, because its buffer
+(`poses.npy`) holds the same numbers as world-to-camera, of key frames alone.
 """
 
 from __future__ import annotations
@@ -28,7 +33,13 @@ from dyngs_plugins.priors.llff_files import read_poses_bounds
 from dyngs_plugins.priors.som_files import read_cameras
 
 POSE_KEYS = ("cam_c2w", "world_T_camera", "traj_c2w", "c2w", "poses")
+VECTOR_KEYS = ("traj_est", "traj")
+"""Arrays of poses [n, 7], camera-to-world."""
 INTRINSIC_KEYS = ("intrinsic", "intrinsics", "K")
+_VECTOR_ADVICE = (
+    "Expected an .npz with traj_est [n, 7] (tx, ty, tz, qx, qy, qz, qw; camera-to-world, one pose per image, as DROID-SLAM "
+    "returns its trajectory), intrinsics (fx, fy, cx, cy) and img_shape (height, width) that they are for."
+)
 _MODEL_FOLDERS = (".", "sparse/0", "sparse", "colmap/sparse/0")
 
 
@@ -71,6 +82,8 @@ def read_pose_file(path: Path, size: tuple[int, int]) -> PoseFile:
             f"{path}: cameras are read from .npz, .npy and COLMAP folders; found {path.suffix or 'a file'!r}."
         )
     if _is_table(path):
+        if np.load(path, mmap_mode="r", allow_pickle=False).shape[1:] == (7,):
+            raise ValueError(f"{path}: holds poses of seven numbers (DROID-SLAM) and no intrinsics. {_VECTOR_ADVICE}")
         llff = read_poses_bounds(path)
         return PoseFile(path, llff.world_T_camera.astype(np.float64), _one_pinhole(path, llff.K(size[1], size[0])))
     som = read_cameras(path)
@@ -122,14 +135,20 @@ def _npz(path: Path, size: tuple[int, int]) -> PoseFile:
     try:
         archive = np.load(path, allow_pickle=False)
         keys = set(archive.files)
-        poses = _first(path, archive, POSE_KEYS).astype(np.float64)
-        intrinsics = _first(path, archive, INTRINSIC_KEYS).astype(np.float64)
+        key, poses = _first(path, archive, (*POSE_KEYS, *VECTOR_KEYS))
+        poses = poses.astype(np.float64)
+        intrinsics = _first(path, archive, INTRINSIC_KEYS)[1].astype(np.float64)
         shape = _stored_size(archive, keys) or size
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: cannot be read as a camera file ({error}). Expected a complete .npz of numbers with "
-                         f"one of {', '.join(POSE_KEYS)} and one of {', '.join(INTRINSIC_KEYS)}.") from error  # fmt: skip
+                         f"one of {', '.join((*POSE_KEYS, *VECTOR_KEYS))} and one of {', '.join(INTRINSIC_KEYS)}.") from error  # fmt: skip
+    if poses.ndim == 2 and poses.shape[1] == 7:
+        if key not in VECTOR_KEYS:
+            raise ValueError(f"{path}: {key!r} holds poses of seven numbers, which may be camera-to-world or "
+                             f"world-to-camera. {_VECTOR_ADVICE}")  # fmt: skip
+        poses = matrices_of_vectors(path, poses)
     if poses.ndim != 3 or poses.shape[1:] not in ((4, 4), (3, 4)):
         raise ValueError(f"{path}: its poses have the shape {poses.shape}; expected (number of images, 4, 4), "
                          "camera-to-world with OpenCV axes.")  # fmt: skip
@@ -140,10 +159,33 @@ def _npz(path: Path, size: tuple[int, int]) -> PoseFile:
     return PoseFile(path, poses, _one_pinhole(path, _matrices(path, intrinsics) * scale))
 
 
-def _first(path: Path, archive: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> np.ndarray:
+def matrices_of_vectors(path: Path, vectors: Float[np.ndarray, "n 7"]) -> Float[np.ndarray, "n 4 4"]:
+    """Rigid motions from positions and quaternions (tx, ty, tz, qx, qy, qz, qw).
+
+    Args:
+        path: for errors.
+
+    Raises:
+        ValueError: a quaternion is not of length one (within 1 %), as where the order of the numbers is another.
+    """
+    from scipy.spatial.transform import Rotation
+
+    length = np.linalg.norm(vectors[:, 3:], axis=1)
+    wrong = np.flatnonzero(~(np.abs(length - 1.0) < 0.01))
+    if len(wrong):
+        raise ValueError(f"{path}: pose {wrong[0]} has a quaternion of length {length[wrong[0]]:.3g}, expected 1. The "
+                         "seven numbers must be tx, ty, tz, qx, qy, qz, qw; were they written in another order?")  # fmt: skip
+    matrices = np.tile(np.eye(4), (len(vectors), 1, 1))
+    matrices[:, :3, :3] = Rotation.from_quat(vectors[:, 3:]).as_matrix()
+    matrices[:, :3, 3] = vectors[:, :3]
+    return matrices
+
+
+def _first(path: Path, archive: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> tuple[str, np.ndarray]:
+    """The first of the keys that is there, and its array."""
     for key in keys:
         if key in archive:
-            return np.asarray(archive[key])
+            return key, np.asarray(archive[key])
     raise ValueError(f"{path}: found the arrays {sorted(archive)}; expected one of {', '.join(keys)}. Rename yours, "
                      "or write the file again.")  # fmt: skip
 
