@@ -1,7 +1,7 @@
 """The camera's path in an exposure from a latent code that flows through time (MoBGS, Bui et al. 2025, BLCE).
 
 Every training view has small networks of its own. A code of its blur, its pose and a learned vector is the start of an
-ordinary differential equation, integrated by Euler's method in unit steps; every state is decoded to a screw motion.
+ordinary differential equation, integrated by Euler's method; every state is decoded to a screw motion.
 The middle state is replaced by the given camera, which is the anchor of the gauge and the sharp picture.
 """
 
@@ -26,6 +26,8 @@ CODE = 32
 HALF = CODE // 2
 EMBEDDING = 8
 BLUR_FREQUENCIES = 10
+LONGEST_FLOW = 8.0
+"""Nine cameras are unit steps apart, as in the paper; more share the same stretch, or their codes would grow without end."""
 
 
 def screw_exp(
@@ -81,6 +83,7 @@ class LatentCameras(nn.Module):
     def __init__(self, num_views: int, count: int):
         super().__init__()
         self.count = count
+        self.step = min(1.0, LONGEST_FLOW / max(count - 1, 1))
         self.view_code = nn.Parameter(torch.zeros(num_views, CODE))
         self.blur_code = PerViewNetwork(num_views, 1 + 2 * BLUR_FREQUENCIES, CODE, CODE)
         self.pose_code = PerViewLinear(num_views, 12, CODE)
@@ -106,8 +109,8 @@ class LatentCameras(nn.Module):
             axis, angle = self.axis(view_index, turn), self.angle(view_index, turn)
             motions.append(screw_exp(axis, self.moment(view_index, move), angle))
             at = torch.cat([self.time_embedding[view_index, k], blurred], dim=-1)
-            turn = turn + self.turning(view_index, torch.cat([turn, at], dim=-1))
-            move = move + self.moving(view_index, torch.cat([move, at], dim=-1))
+            turn = turn + self.step * self.turning(view_index, torch.cat([turn, at], dim=-1))
+            move = move + self.step * self.moving(view_index, torch.cat([move, at], dim=-1))
         return torch.stack(motions, dim=1)
 
 

@@ -57,6 +57,16 @@ def test_latent_cameras_start_nearly_where_the_camera_is_and_the_middle_exactly_
     assert float((cameras[:, 3] - given).abs().max()) > 1e-4
 
 
+@pytest.mark.parametrize("count", [1, 3, 9, 41])
+def test_any_number_of_latent_cameras_starts_near_the_given_one(count):
+    for seed in range(4):
+        torch.manual_seed(seed)
+        exposure = LatentPathExposureConfig(num_instants=count).setup(num_views=2, num_frames=5)
+        cameras = exposure.instants(*arguments(make_views()), mode="train").camera_T_world.reshape(2, count, 4, 4)
+        expected = make_views().camera_T_world[:, None].expand(2, count, 4, 4)
+        torch.testing.assert_close(cameras, expected, atol=0.02, rtol=0)
+
+
 def test_networks_are_each_views_own():
     exposure = LatentPathExposureConfig().setup(num_views=2, num_frames=5)
     stir(exposure, 0.1)
