@@ -7,6 +7,7 @@ Times are kept inside the clip: beyond its ends no motion field knows anything.
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -99,6 +100,13 @@ class PathExposure(ExposureModel):
         shutter = self.config.shutter
         due = step >= shutter.observe_from and (step - shutter.observe_from) % shutter.observe_every == 0
         if self._flow_ratio is None or views.index is None or not due:
+            return
+        if scene.static is None:
+            warnings.warn(
+                "shutter.kind is 'estimated', which looks at a set of static Gaussians, and this method has none: every "
+                f"half exposure stays at {shutter.half_exposure} frames. Set the kind to 'learned' to train it.",
+                stacklevel=1,
+            )
             return
         ends = self.path(views.index, views.camera_T_world, views.time.new_tensor([0.0, 1.0]))
         cameras = se3.invert(ends) @ views.camera_T_world[:, None]

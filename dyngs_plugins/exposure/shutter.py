@@ -55,6 +55,22 @@ class ShutterConfig:
             )
 
 
+class _Within(torch.autograd.Function):
+    """Clamping whose gradient goes on where a step along it leads back inside: a plain clamp would never let go."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.bounds = (low, high)
+        return value.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (value,), (grad,), (low, high) = ctx.saved_tensors, grads, ctx.bounds
+        leads_out = ((value < low) & (grad > 0)) | ((value > high) & (grad < 0))
+        return torch.where(leads_out, torch.zeros_like(grad), grad), None, None
+
+
 class Shutter(nn.Module):
     """Half exposures of the training views, in frames.
 
@@ -79,7 +95,7 @@ class Shutter(nn.Module):
             return torch.full(view_index.shape, float(self.config.half_exposure), device=view_index.device)
         half = self.tau[view_index]
         if self.config.kind == "learned":
-            half = half.relu().clamp(self.config.shortest, self.config.longest)
+            half = _Within.apply(half, self.config.shortest, self.config.longest)
         return half
 
     @torch.no_grad()

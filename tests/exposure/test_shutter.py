@@ -34,6 +34,20 @@ def test_a_learned_shutter_is_clamped_and_starts_where_it_is_told():
     assert bool((Shutter(ShutterConfig("learned", half_exposure=0.5), 4).half_exposure(every) == 0.5).all())
 
 
+def test_a_learned_shutter_comes_back_from_beyond_its_bounds():
+    """Also from 0, where a shutter starts that is only told to be learned."""
+    shutter = learned(0.0, -0.05, 1.0)
+    optimizer = torch.optim.Adam([shutter.tau], lr=0.02)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (shutter.half_exposure(torch.arange(3)) - 0.4).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(shutter.tau.detach(), torch.full((3,), 0.4), atol=0.02, rtol=0)
+    beyond = learned(0.0, 1.0)
+    (beyond.half_exposure(torch.arange(2)) * torch.tensor([1.0, -1.0])).sum().backward()  # asks for still farther out
+    assert beyond.tau.grad.tolist() == [0.0, 0.0]
+
+
 def test_the_band_costs_nothing_inside_and_its_distance_outside():
     assert float(learned(0.5, 0.6, 0.75).band(torch.arange(3))) == 0.0
     assert float(learned(0.1).band(torch.arange(1))) == pytest.approx(0.04)
@@ -141,6 +155,15 @@ def test_a_camera_at_constant_speed_tells_the_exposure_also_at_the_ends_of_the_c
     scene.exposure.observe(scene, views, step=10)
     assert float(scene.exposure.shutter.tau[view]) == pytest.approx(0.25, abs=0.01)
     assert float(scene.exposure.shutter.tau[(view + 1) % 5]) == pytest.approx(0.4)
+
+
+def test_an_estimate_without_static_gaussians_says_that_nothing_is_estimated():
+    config = CameraPathExposureConfig(shutter=ShutterConfig("estimated", half_exposure=0.3, observe_from=0))
+    field = StaticMotionConfig().setup(num_frames=2)
+    scene = Scene([make_set(DYNAMIC, cloud(5))], field, config.setup(num_views=2, num_frames=2))
+    scene.exposure._flow_ratio = FlowRatio(IDENTITY.repeat(2, 1, 1), *(torch.arange(2),) * 3)
+    with pytest.warns(UserWarning, match="'estimated', .* this method has none: every half exposure stays at 0.3"):
+        scene.exposure.observe(scene, make_views(), step=0)
 
 
 def test_exposures_that_cannot_be_are_refused():
