@@ -44,6 +44,12 @@ def moving_points(
     """
     has_depth, has_cloud = views.priors.depth_files is not None, views.points is not None and len(views.points) > 0
     if not whole_scene:
+        if kind in ("points", "random"):
+            raise ValueError(
+                f"--pipeline.model.initialise.dynamic-points is '{kind}', which does not say what moves. Moving Gaussians "
+                "beside static ones start from depth and masks: set it to 'auto' or 'depth', or let one set hold the "
+                "whole scene: --pipeline.model.sets dynamic."
+            )
         if not has_depth or views.priors.mask_files is None:
             raise ValueError(
                 "Moving Gaussians beside static ones start from depth and masks, and the clip lacks "

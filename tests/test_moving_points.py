@@ -46,6 +46,12 @@ def test_moving_points_lie_on_the_masks_of_their_time(views):
     assert len(found.times.unique()) == 10
 
 
+@pytest.mark.parametrize("kind", ["points", "random"])
+def test_points_that_do_not_say_what_moves_are_refused_beside_a_static_set(views, kind):
+    with pytest.raises(ValueError, match=f"dynamic-points is '{kind}', which does not say what moves"):
+        take(views, kind=kind, whole_scene=False)
+
+
 def test_a_canonical_pose_takes_what_moves_from_the_middle_of_the_clip(views):
     found = take(views, whole_scene=False)
     assert found.times.unique().tolist() == pytest.approx([4 / 9])
