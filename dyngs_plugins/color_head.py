@@ -22,6 +22,9 @@ from dyngs_plugins.types import Gaussians, Instants
 class ColorHead(nn.Module, ABC):
     """Between the rasterizer and the exposure: features in, colours out."""
 
+    lost_in_export: str = ""
+    """What of the colours a file of plain Gaussians cannot hold; empty where it holds all."""
+
     def columns(self) -> dict[str, tuple[int, ...]]:
         """The row-wise columns that every set of Gaussians gets: name to the shape of one row."""
         return {}
@@ -96,6 +99,7 @@ class SandwichHead(ColorHead):
     """
 
     CHANNELS = 9
+    lost_in_export = "what SplineGS's decoder adds to them for view and time"
 
     def __init__(self, config: SandwichHeadConfig):
         super().__init__()

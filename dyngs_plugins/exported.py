@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import torch
 from jaxtyping import Float
@@ -41,6 +42,9 @@ class ExportedScene:
 
     def exported(self) -> Gaussians:
         """All sets joined, at the export time."""
+        lost = self.scene.color_head.lost_in_export
+        if lost and not torch.is_grad_enabled():  # exporters ask without gradients; the viewer's walk has them on
+            warnings.warn(f"The exported colours lack {lost}: the file looks different from a render.", stacklevel=1)
         return self.scene.at(export_time(getattr(self.config, "export_time", None)))
 
     @property
@@ -65,7 +69,9 @@ class ExportedScene:
 
     @property
     def colors(self) -> Float[Tensor, "n 3"]:
-        return self.exported().colors
+        """With harmonics the constant one's; at a time it may differ from the set's colour."""
+        whole = self.exported()
+        return whole.colors if whole.harmonics is None else 0.5 + SH_C0 * whole.harmonics[:, 0]
 
     @property
     def features_dc(self) -> Float[Tensor, "n 3"]:
