@@ -11,7 +11,7 @@ import difflib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from dyngs_plugins.hooks import find_provider, registry
 from dyngs_plugins.priors.clip_files import read_json, write_json
@@ -20,6 +20,7 @@ from dyngs_plugins.priors.limits import bytes_to_come, memory_advice, space_advi
 from dyngs_plugins.priors.measures import measure
 from dyngs_plugins.priors.prepared import PreparedClip
 from dyngs_plugins.priors.prior_kinds import KINDS, PriorKind
+from dyngs_plugins.priors.progress import Track
 from dyngs_plugins.priors.providers.base import FlowProvider, PriorProvider
 from dyngs_plugins.priors.providers.camera_base import CameraProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
@@ -30,15 +31,6 @@ from dyngs_plugins.priors.solve import is_still, plain, put_cameras_aside, solve
 DEFAULT_PROVIDERS = {"flow": "dis", "masks": "epipolar", "depth": "multiview", "tracks": "chained"}
 """The provider of each kind that needs no downloaded weights."""
 DEFAULT_CAMERAS = "tracks"
-
-T = TypeVar("T")
-
-
-class Track(Protocol):
-    """Wraps an iterable in a progress bar with a title; `total` where the iterable has no length."""
-
-    def __call__(self, items: Iterable[T], title: str, total: int | None = None, /) -> Iterable[T]: ...
-
 
 Say = Callable[[str], None]
 
@@ -173,7 +165,7 @@ def _cameras(
 
     title = f"{clip.training[0].name}: cameras ({solver.name})"
     with memory_advice("cameras", solver.name, clip.training[0].size, memory_gb):
-        (result,) = list(track((solve_cameras(clip, solver, inputs_of, focal, say) for _ in range(1)), title, 1))
+        (result,) = list(track((solve_cameras(clip, solver, inputs_of, focal, say, track) for _ in range(1)), title, 1))
     return result
 
 

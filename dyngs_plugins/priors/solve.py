@@ -18,6 +18,7 @@ from jaxtyping import Float
 from dyngs_plugins.priors.clip_files import read_json, write_json
 from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.prepared import PreparedClip, choose_keyframes, eval_view
+from dyngs_plugins.priors.progress import Track, silent
 from dyngs_plugins.priors.providers.camera_base import CameraProvider, SolvedCameras
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.redo import put_aside
@@ -65,12 +66,14 @@ def put_cameras_aside(clip: PreparedClip, say: Say) -> PreparedClip:
 
 
 def solve_cameras(
-    clip: PreparedClip, provider: CameraProvider, inputs_of: InputsOf, focal: float | None, say: Say
-) -> tuple[PreparedClip, list[KindReport]]:
+    clip: PreparedClip, provider: CameraProvider, inputs_of: InputsOf, focal: float | None, say: Say,
+    track: Track = silent,
+) -> tuple[PreparedClip, list[KindReport]]:  # fmt: skip
     """The clip with cameras, from files where they exist.
 
     Args:
         focal: focal length in pixels of the source, if the user knows it.
+        track: shows how far each phase of the provider is.
 
     Raises:
         ValueError: the provider finds no cameras, or only some of several simultaneous cameras have theirs.
@@ -83,16 +86,17 @@ def solve_cameras(
             f"{clip.root / 'droid_recon'}: no cameras for {', '.join(lacking)}, but for the other simultaneous cameras. "
             "They must share one world: give all of them, or remove all to have them solved together."
         )
-    start = time.perf_counter()
+    start, name = time.perf_counter(), clip.training[0].name
+    provider.track = lambda items, phase, total=None: track(items, f"{name}: cameras: {phase}", total)
     focal_px, focal_source = _known_focal(clip, focal)
     solved = provider.solve(inputs_of(clip.training[0], True), focal_px)
     _check(solved, clip.training[0], provider)
     posed = _locate_all(clip, provider, solved, inputs_of)
     source = _source_of_focal(solved, focal_source)
     record = _record(clip, provider, solved, focal, focal_px, source)
-    say(f"{clip.training[0].name}: focal length {float(solved.K[0, 0]):.1f} pixels ({source})")
+    say(f"{name}: focal length {float(solved.K[0, 0]):.1f} pixels ({source})")
     for note in record["notes"]:
-        say(f"{clip.training[0].name}: {note}")
+        say(f"{name}: {note}")
     _write(clip, posed, solved, record)
     clip = with_cameras(clip)
     seconds = time.perf_counter() - start

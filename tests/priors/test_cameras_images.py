@@ -75,11 +75,20 @@ def inputs(files: tuple[Path, ...]) -> PriorInputs:
 def test_cameras_are_solved_from_images_and_held_out_frames_are_located(clip):
     files, poses = clip
     frames = [i for i in range(FRAMES) if i != 4]
-    provider = TrackCameras(points=400)
+    provider, phases = TrackCameras(points=400), []
+
+    def track(items, phase, total=None):
+        items = list(items)
+        phases.append((phase, len(items)))
+        return items
+
+    provider.track = track
+    assert "track" not in provider.settings
     solved = provider.solve(inputs(tuple(files[i] for i in frames)), FOCAL)
     error, length = trajectory_error(solved.world_T_camera, poses[frames])
     assert error < 0.02 * length
     assert solved.interpolated == ()
+    assert phases == [("following points", len(frames)), ("bundle adjustment", 2), ("bundle adjustment", 2)]
     assert solved.report["reprojection_error_px"] < 0.5
     located = provider.locate(inputs(files), solved, frames)
     np.testing.assert_array_equal(located[frames], solved.world_T_camera)

@@ -239,6 +239,18 @@ def test_the_source_of_the_focal_length_is_what_the_provider_says(
         assert ("Give it with --focal" in where) == (focal_from != "given")
 
 
+def test_phases_of_the_cameras_are_shown(film, sample, tmp_path, monkeypatch, capsys):
+    real = TrueCameras.solve
+
+    def solve(self, *args):
+        assert list(self.track(range(3), "bundle adjustment")) == [0, 1, 2]
+        return real(self, *args)
+
+    monkeypatch.setattr(TrueCameras, "solve", solve)
+    process(film, tmp_path / "clip", sample, eval_masks=False)
+    assert "camera0: cameras: bundle adjustment" in capsys.readouterr().out
+
+
 def test_redo_puts_files_aside_and_deletes_none(film, finished, sample, tmp_path, capsys):
     clip = Path(shutil.copytree(finished, tmp_path / "clip"))
     size = (HEIGHT, WIDTH)

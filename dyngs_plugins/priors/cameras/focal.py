@@ -15,6 +15,7 @@ from jaxtyping import Float
 from dyngs_plugins.priors.cameras.bundle import Adjusted, Freedom, adjust, focal_uncertainty
 from dyngs_plugins.priors.cameras.observations import Observations
 from dyngs_plugins.priors.cameras.turning import all_but_first, points_on_rays, turning_camera
+from dyngs_plugins.priors.progress import Track, silent
 
 DEFAULT_FOV = 53.0
 """Degrees of the shorter side, where nothing tells the focal length (the reference's fall-back)."""
@@ -68,8 +69,9 @@ def given_focal(observations: Observations, focal: float, size: tuple[int, int],
 
 
 def search_focal(
-    observations: Observations, size: tuple[int, int], *, scale: float = 1.0, fovs: np.ndarray | None = None
-) -> FocalSearch:
+    observations: Observations, size: tuple[int, int], *, scale: float = 1.0, fovs: np.ndarray | None = None,
+    track: Track = silent,
+) -> FocalSearch:  # fmt: skip
     """Try every field of view at a fixed focal length, then let the best ones free.
 
     Args:
@@ -77,7 +79,7 @@ def search_focal(
         fovs: degrees of the shorter side.
     """
     tried = [given_focal(observations, focal_of_fov(fov, size), size, scale=scale)
-             for fov in (candidate_fovs() if fovs is None else fovs)]  # fmt: skip
+             for fov in track(candidate_fovs() if fovs is None else fovs, "focal length")]  # fmt: skip
     candidates, energies = tuple(t.candidates[0] for t in tried), tuple(t.energies[0] for t in tried)
     all_free = Freedom(*(all_but_first(observations.num_frames),) * 2, focal=True)
     freed = [

@@ -33,6 +33,7 @@ from dyngs_plugins.priors.cameras.structure import (
     triangulate,
 )
 from dyngs_plugins.priors.cameras.turning import all_but_first
+from dyngs_plugins.priors.progress import Track, silent
 
 FindMore = Callable[[Reconstruction, Observations], Observations]
 """Observations of the tracks in more frames, given cameras and points."""
@@ -40,7 +41,7 @@ FindMore = Callable[[Reconstruction, Observations], Observations]
 
 def solve_tracks(
     tracks: Observations, size: tuple[int, int], focal: float | None, settings: SolverSettings,
-    find_more: FindMore | None = None,
+    find_more: FindMore | None = None, track: Track = silent,
 ) -> Solution:  # fmt: skip
     """The cameras of all frames.
 
@@ -48,6 +49,7 @@ def solve_tracks(
         size: height and width of the images.
         focal: focal length in pixels, None to search for it.
         find_more: looks for the tracks in frames where they were lost.
+        track: shows how far each phase is.
 
     Raises:
         ValueError: too few tracks to know anything.
@@ -64,7 +66,7 @@ def solve_tracks(
     keys, _ = world.of_frames(frames)
     keys, _ = keys.keep_tracks(spread_tracks(keys, settings.key_tracks))
     if focal is None:
-        search = search_focal(keys, size, scale=settings.noise)
+        search = search_focal(keys, size, scale=settings.noise, track=track)
     else:
         search = given_focal(keys, focal, size, scale=settings.noise)
     turning = turning_explanation(keys, search, focal, size, settings)
@@ -73,20 +75,20 @@ def solve_tracks(
     source = "given" if focal is not None else "searched" if search.observable else "assumed"
     scene, found = _all_frames(world, frames, search.best.reconstruction, settings)
     free_focal = source == "searched"
-    scene = _adjusted(scene, tracks, free_focal, settings)
+    scene = _adjusted(scene, tracks, free_focal, settings, track)
     if find_more is not None:
         tracks = _trimmed(find_more(*_judged(scene, tracks, settings)), scene, free_focal, settings)
-        scene = _adjusted(scene, tracks, free_focal, settings)
+        scene = _adjusted(scene, tracks, free_focal, settings, track)
     solution = _finished(scene, tracks, found, source, settings)
     share = solution.observations.num_tracks / all_tracks
     return dataclasses.replace(solution, focal_uncertainty=search.uncertainty, still_share=share)
 
 
 def _adjusted(
-    scene: Reconstruction, tracks: Observations, free_focal: bool, settings: SolverSettings
+    scene: Reconstruction, tracks: Observations, free_focal: bool, settings: SolverSettings, track: Track
 ) -> Reconstruction:
     """Tracks judged and cameras adjusted to the still ones, in turn."""
-    for _ in range(settings.rounds):
+    for _ in track(range(settings.rounds), "bundle adjustment"):
         judged, observations = _judged(scene, tracks, settings)
         scene = _adjust_few(judged, observations, free_focal, settings)[0]
     return scene

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from dyngs_plugins.priors.cameras.observations import Observations
+from dyngs_plugins.priors.progress import Track, silent
 from dyngs_plugins.priors.providers.flow_math import inside, sample
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 
@@ -60,7 +61,7 @@ class _Alive:
         return _Alive(*(np.concatenate(pair) for pair in both))
 
 
-def track_points(inputs: PriorInputs, settings: TrackingSettings) -> Observations:
+def track_points(inputs: PriorInputs, settings: TrackingSettings, track: Track = silent) -> Observations:
     """Follow points through all frames, in time order.
 
     A frame in which almost all points are lost at once (black, blurred, covered) is left out: they are looked for again
@@ -68,7 +69,7 @@ def track_points(inputs: PriorInputs, settings: TrackingSettings) -> Observation
     """
     grey = GreyImages(inputs)
     alive, rows, count, before = _nothing(), [], 0, -1
-    for t in range(len(inputs.frames)):
+    for t in track(range(len(inputs.frames)), "following points"):
         if before >= 0:
             found = _advance(inputs, grey, alive, before, t, settings)
             if len(found.ids) < settings.blind_share * len(alive.ids) and t - before <= settings.blind_frames:

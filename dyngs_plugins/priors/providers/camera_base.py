@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from dyngs_plugins.priors.progress import Track, silent
 from dyngs_plugins.priors.providers.base import FrameResult, PriorProvider
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 
@@ -39,6 +40,8 @@ class CameraProvider(PriorProvider):
     """Poses and focal length of one video."""
 
     kind: ClassVar[str] = "cameras"
+    track: Track = staticmethod(silent)
+    """Wraps what a phase goes through, with the phase's name, so that the user sees how far it is."""
 
     @abstractmethod
     def solve(self, inputs: PriorInputs, focal: float | None) -> SolvedCameras:

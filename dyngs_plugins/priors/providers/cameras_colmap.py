@@ -53,7 +53,7 @@ class ColmapCameras(CameraProvider):
 
     def locate(self, inputs: PriorInputs, solved: SolvedCameras, frames: Sequence[int]) -> Float[np.ndarray, "n 4 4"]:
         """See :meth:`CameraProvider.locate`: against tracks that the solved frames triangulate."""
-        tracks = track_points(inputs, TrackingSettings())
+        tracks = track_points(inputs, TrackingSettings(), self.track)
         return locate_frames(tracks, solved.world_T_camera, frames, solved.K, solved.still)[0]
 
     def _write_images(self, inputs: PriorInputs, root: Path) -> None:
@@ -64,7 +64,7 @@ class ColmapCameras(CameraProvider):
             cv2.imwrite(str(root / "images" / _name(i)), cv2.cvtColor(inputs.image(i), cv2.COLOR_RGB2BGR))
         if not self.mask_moving:
             return
-        tracks = track_points(inputs, TrackingSettings())
+        tracks = track_points(inputs, TrackingSettings(), self.track)
         for i, moving in enumerate(motion_masks(tracks, still_tracks(tracks)[0], inputs.frames.size)):
             cv2.imwrite(str(root / "masks" / f"{_name(i)}.png"), np.where(moving, 0, 255).astype(np.uint8))
 

@@ -66,7 +66,7 @@ class CameraFiles(CameraProvider):
         if found.all():
             return poses
         known = np.flatnonzero(found)
-        tracks = track_points(inputs, TrackingSettings())
+        tracks = track_points(inputs, TrackingSettings(), self.track)
         return locate_frames(tracks, poses[known], known.tolist(), solved.K, solved.still)[0]
 
     def _file(self, frames: FrameSequence) -> PoseFile:

@@ -40,18 +40,18 @@ class TrackCameras(CameraProvider):
 
     def solve(self, inputs: PriorInputs, focal: float | None) -> SolvedCameras:
         """See :meth:`CameraProvider.solve`."""
-        observations = track_points(inputs, self._tracking)
+        observations = track_points(inputs, self._tracking, self.track)
 
         def find_more(scene: Reconstruction, found: Observations) -> Observations:
             return find_again(inputs, scene, found, self._tracking, RefindSettings(max_frames=self.find_again_frames))
 
         settings = SolverSettings(noise=self.noise_px, tracks=self.tracks)
         more = find_more if self.find_again_frames else None
-        return cameras_of(solve_tracks(observations, inputs.frames.size, focal, settings, more))
+        return cameras_of(solve_tracks(observations, inputs.frames.size, focal, settings, more, self.track))
 
     def locate(self, inputs: PriorInputs, solved: SolvedCameras, frames: Sequence[int]) -> Float[np.ndarray, "n 4 4"]:
         """See :meth:`CameraProvider.locate`: tracks through all frames, points from the solved ones alone."""
-        observations = track_points(inputs, self._tracking)
+        observations = track_points(inputs, self._tracking, self.track)
         poses = solved.world_T_camera
         return locate_frames(observations, poses, frames, solved.K, solved.still, self.noise_px)[0]
 
