@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 
 import torch
 from torch import Tensor, nn
+from used_motions import used_motion_configs
 
-import method_configs
 from dyngs_plugins.exposure.base import ExposureConfig, ExposureModel
 from dyngs_plugins.exposure.camera_path import CameraPathExposureConfig
 from dyngs_plugins.exposure.choice import choose
@@ -118,13 +116,7 @@ def stir(module: nn.Module, scale: float, seed: int = 3) -> None:
 @functools.cache
 def motion_configs() -> dict[str, MotionFieldConfig]:
     """One config of every motion field that a method uses or a plugin registers, by the field's class name."""
-    found: dict[str, MotionFieldConfig] = {}
-    for module in pkgutil.iter_modules(method_configs.__path__):
-        for value in vars(importlib.import_module(f"method_configs.{module.name}")).values():
-            pipeline = getattr(getattr(value, "config", None), "pipeline", None)
-            motion = getattr(getattr(pipeline, "model", None), "motion", None)
-            if isinstance(motion, MotionFieldConfig):
-                found[motion._target.__name__] = motion  # the last of a file is the small one
+    found = used_motion_configs()
     for config in registry().motion_fields.values():
         found.setdefault(config()._target.__name__, config())
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from exposure_scenes import IDENTITY, Glide, arguments, make_scene, make_set, make_views, twists
+from exposure_scenes import IDENTITY, Glide, arguments, make_scene, make_views, twists
 from scipy.spatial.transform import Rotation
 
 from dyngs_plugins.exposure import se3
@@ -13,7 +13,7 @@ from dyngs_plugins.exposure.camera_path import CameraPathExposureConfig
 from dyngs_plugins.exposure.shutter import ShutterConfig
 from dyngs_plugins.exposure.trajectories import KNOTS, cumulative_basis, poses_along
 from dyngs_plugins.gaussian_sets import logit
-from dyngs_plugins.scene import DYNAMIC, Scene, Views
+from dyngs_plugins.scene import Scene
 
 KINDS = list(KNOTS)
 
@@ -169,31 +169,6 @@ def test_a_still_scene_does_not_depend_on_the_exposure_time():
         knots_of(scene)
         images.append(scene.render(make_views(), mode="train").channels["rgb"])
     assert torch.equal(*images)
-
-
-def test_a_moving_point_leaves_a_streak_as_long_as_it_moved():
-    """A small Gaussian at 8 px a frame, shutter open for three quarters of one: a box of 6 px, with the energy of a point."""
-    frames, speed, share = 5, 8.0, 0.75
-    depth, focal = 4.0, 40.0
-    velocity = (speed * (frames - 1) * depth / focal, 0.0, 0.0)
-    start = torch.tensor([[-velocity[0] / 2, 0.0, depth]])
-    config = CameraPathExposureConfig(num_instants=41, shutter=shutter(share))
-    scene = Scene(
-        [make_set(DYNAMIC, start, size=0.02, color=torch.ones(1, 3) * 0.9)],
-        Glide(velocity),
-        config.setup(num_views=1, num_frames=frames),
-    )
-    K = torch.tensor([[focal, 0, 24], [0, focal, 18], [0, 0, 1]])[None]
-    views = Views(IDENTITY[None], K, torch.tensor([0.5]), 48, 36, torch.tensor([0]))
-    streak = scene.render(views, mode="train").channels["rgb"][0, ..., 0].sum(0)
-    point = scene.render(views, mode="mid").channels["rgb"][0, ..., 0].sum(0)
-    torch.testing.assert_close(streak.sum(), point.sum(), atol=0.0, rtol=0.02)
-    x = torch.arange(48) + 0.5
-    centre = (streak * x).sum() / streak.sum()
-    variance = (streak * (x - centre) ** 2).sum() / streak.sum() - (point * (x - 24) ** 2).sum() / point.sum()
-    assert float(centre) == pytest.approx(24.0, abs=0.05)
-    length = float((12 * variance).sqrt())  # of a box
-    assert length == pytest.approx(share * speed, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)

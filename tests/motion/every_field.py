@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import importlib
-import pkgutil
 
 import torch
 from torch import Tensor
+from used_motions import used_motion_configs
 
-import method_configs
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
 from dyngs_plugins.priors.lifting import Tracks3D
@@ -28,16 +26,9 @@ SMALLER = {
 
 @functools.cache
 def motion_configs() -> dict[str, MotionFieldConfig]:
-    """One config of each field by its class' name; the last of a module is the small one."""
-    found: dict[str, MotionFieldConfig] = {}
-    for module in pkgutil.iter_modules(method_configs.__path__):
-        for value in vars(importlib.import_module(f"method_configs.{module.name}")).values():
-            pipeline = getattr(getattr(value, "config", None), "pipeline", None)
-            motion = getattr(getattr(pipeline, "model", None), "motion", None)
-            if isinstance(motion, MotionFieldConfig):
-                name = motion._target.__name__
-                found[name] = dataclasses.replace(motion, **SMALLER.get(name, {}))
-    return found
+    """One config of each field by its class' name, at the size for tests."""
+    used = used_motion_configs().items()
+    return {name: dataclasses.replace(config, **SMALLER.get(name, {})) for name, config in used}
 
 
 def paths(velocity: Tensor) -> Tensor:
