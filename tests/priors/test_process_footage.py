@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import shutil
@@ -12,23 +11,28 @@ import cv2
 import numpy as np
 import pytest
 from films import write_film
+from footage_clips import (
+    FRAMES,
+    HEIGHT,
+    HELD,
+    TIMES,
+    TRAINING,
+    WIDTH,
+    contents,
+    pictures,
+    process,
+    refused,
+    write_sample,
+    write_sample_film,
+)
 from PIL import Image
 from true_cameras import TrueCameras, registered
 
 from dyngs_plugins.priors import files as files_module
 from dyngs_plugins.priors.clip_files import read_clip_json, read_eval_json, read_json
-from dyngs_plugins.priors.command import run
 from dyngs_plugins.priors.frame_report import read_frame_report
 from dyngs_plugins.priors.providers.depth_multiview import MultiViewDepth
-from dyngs_plugins.priors.som_files import read_cameras, read_disparity, write_disparity, write_mask
-from dyngs_plugins.sample.clip import SampleSettings, build_clip
-from dyngs_plugins.sample.som_writer import write_som
-
-FRAMES, WIDTH, HEIGHT, HOLDOUT = 9, 80, 60, 4
-HELD = [2, 6]
-TRAINING = [i for i in range(FRAMES) if i not in HELD]
-TIMES = [0.0, 0.1, 0.2, 0.35, 0.4, 0.5, 0.7, 0.8, 1.0]
-FAST = ("masks.vote_frames=1", "masks.mask_vote_frames=1", "masks.colour_offsets=(1,)")
+from dyngs_plugins.priors.som_files import read_cameras, read_disparity, write_disparity
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,25 +43,12 @@ def _registered():
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("made")
-    write_som(build_clip(SampleSettings(frames=FRAMES, width=WIDTH, height=HEIGHT, supersample=1)), root)
-    return root
-
-
-def pictures(sample: Path) -> list[np.ndarray]:
-    return [
-        cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in sorted((sample / "images/camera0").iterdir())
-    ]
+    return write_sample(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="module")
 def film(sample: Path, tmp_path_factory) -> Path:
-    return write_film(tmp_path_factory.mktemp("films") / "my film.mp4", pictures(sample), TIMES)
-
-
-def process(source: Path, out: Path | None, sample: Path, *more: str, **options):
-    options = {"holdout": HOLDOUT, "providers": {"cameras": "true"}, **options}
-    return run(source, out, settings=(*FAST, f"cameras.truth={str(sample)!r}", *more), **options)
+    return write_sample_film(tmp_path_factory.mktemp("films"), sample)
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +56,6 @@ def finished(film: Path, sample: Path, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("clips") / "clip"
     process(film, out, sample)
     return out
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    files = {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name != "summary/timings.js"}
-
-
-def refused(error, match, *args, **options) -> str:
-    with pytest.raises(error, match=match) as raised:
-        process(*args, **options)
-    return str(raised.value)
 
 
 # What is made ---------------------------------------------------------------------------------------------------------
@@ -215,69 +195,6 @@ def test_a_clip_folder_without_cameras_is_filled_in_place(finished, sample, tmp_
     refused(ValueError, "--redo cameras: .* was not solved by", sample, tmp_path / "copy", sample, redo=["cameras"])
 
 
-@pytest.mark.parametrize("focal_from", ["assumed", "turning", "searched", "given"])
-def test_the_source_of_the_focal_length_is_what_the_provider_says(
-    film, sample, tmp_path, monkeypatch, capsys, focal_from
-):
-    real = TrueCameras.solve
-    report = {"focal_from": focal_from, "focal_uncertainty_percent": 7.0}
-    monkeypatch.setattr(
-        TrueCameras, "solve", lambda *args: dataclasses.replace(real(*args), report=report)
-    )  # fmt: skip
-    process(film, tmp_path / "clip", sample, focal=77.0 if focal_from == "given" else None, eval_masks=False)
-    said = capsys.readouterr().out
-    record = read_json(tmp_path / "clip/droid_recon/camera0.json", "record")
-    expected = "--focal" if focal_from == "given" else focal_from
-    assert record["focal"]["source"] == expected
-    assert f" pixels ({expected})" in said
-    page = (tmp_path / "clip" / "summary" / "index.html").read_text()
-    assert f" pixels ({expected})" in page
-    warned = {"assumed": "length is assumed", "turning": "weakly determined", "searched": "deviation 7.0 %"}
-    assert len(record["notes"]) == (focal_from != "given")
-    for where in (said, page):
-        assert warned.get(focal_from, "pixels (") in where
-        assert ("Give it with --focal" in where) == (focal_from != "given")
-
-
-def test_phases_of_the_cameras_are_shown(film, sample, tmp_path, monkeypatch, capsys):
-    real = TrueCameras.solve
-
-    def solve(self, *args):
-        assert list(self.track(range(3), "bundle adjustment")) == [0, 1, 2]
-        return real(self, *args)
-
-    monkeypatch.setattr(TrueCameras, "solve", solve)
-    process(film, tmp_path / "clip", sample, eval_masks=False)
-    assert "camera0: cameras: bundle adjustment" in capsys.readouterr().out
-
-
-def test_redo_puts_files_aside_and_deletes_none(film, finished, sample, tmp_path, capsys):
-    clip = Path(shutil.copytree(finished, tmp_path / "clip"))
-    size = (HEIGHT, WIDTH)
-    mine = np.full(size, 0.25, np.float32)
-    write_disparity(clip / "aligned_depth_anything" / "camera0" / "00003.npy", mine)  # beside a record of ours
-    before = contents(clip)
-    for times in ("camera0", "camera0-2"):
-        process(film, clip, sample, redo=["depth"])
-        assert f"before_redo/depth/{times}" in capsys.readouterr().out.replace("\n", "")
-    kept = {p.name: p.read_bytes() for p in (clip / "before_redo" / "depth" / "camera0").iterdir()}
-    folder = "aligned_depth_anything/camera0/"
-    assert kept == {name.removeprefix(folder): data for name, data in before.items() if name.startswith(folder)}
-    assert not np.allclose(read_disparity(clip / folder / "00003.npy", size), 0.25)
-
-
-def test_a_camera_provider_that_cannot_run_is_refused_before_anything(film, finished, sample, tmp_path, monkeypatch):
-    monkeypatch.setattr(TrueCameras, "unavailable", lambda self: "The package true is missing: pip install true")
-    refused(FileNotFoundError, "--cameras true: The package true is missing", film, tmp_path / "clip", sample)
-    assert not (tmp_path / "clip" / "flow").exists()
-    clip = Path(shutil.copytree(finished, tmp_path / "whole"))
-    before = contents(clip)
-    refused(FileNotFoundError, "--cameras true", film, clip, sample, redo=["cameras"])
-    refused(FileNotFoundError, "--cameras true", film, clip, sample, redo=["cameras"])
-    assert contents(clip) == before
-    process(film, clip, sample)  # with cameras there is nothing for it to do
-
-
 # What goes wrong ------------------------------------------------------------------------------------------------------
 
 
@@ -330,29 +247,6 @@ def test_a_frame_without_features(film, sample, tmp_path):
         found = read_disparity(tmp_path / "a" / "aligned_depth_anything" / "camera0" / f"{i:05d}.npy")
         still = cv2.imread(str(sample / "masks/camera0" / f"{i:05d}.png"), 0) == 0
         assert np.median(np.abs(found / true - 1)[still]) < 0.1
-
-
-def test_a_frame_that_is_masked_everywhere(film, sample, finished, tmp_path):
-    """Nothing tells its depth: it is named, and so is what to do; either way out is enough."""
-    clip = Path(shutil.copytree(finished, tmp_path / "clip"))
-    shutil.rmtree(clip / "aligned_depth_anything")
-    write_mask(clip / "masks" / "camera0" / "00003.png", np.ones((HEIGHT, WIDTH), bool))
-    said = refused(ValueError, "Frame 00003: the whole image is masked as moving", film, clip, sample)
-    assert "put a file of yours at aligned_depth_anything/camera0/00003.npy" in said
-    given = Path(shutil.copytree(clip, tmp_path / "given"))
-    size = (HEIGHT, WIDTH)
-    mine = np.full(size, 0.25, np.float32)
-    write_disparity(given / "aligned_depth_anything" / "camera0" / "00003.npy", mine)
-    process(film, given, sample)
-    np.testing.assert_array_equal(
-        read_disparity(given / "aligned_depth_anything" / "camera0" / "00003.npy", size), mine
-    )
-    assert len(list((given / "aligned_depth_anything" / "camera0").glob("*.npy"))) == len(TRAINING)
-    shutil.copy(finished / "masks" / "camera0" / "00003.png", clip / "masks" / "camera0")
-    process(film, clip, sample)
-    for name, data in contents(finished).items():
-        if name.startswith("aligned_depth_anything") and name.endswith("3.npy"):
-            assert contents(clip)[name] == data
 
 
 def test_out_of_memory_says_what_to_lower(film, sample, tmp_path, monkeypatch):
