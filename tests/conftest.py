@@ -1,9 +1,10 @@
-"""Clips that several folders of tests read."""
+"""Clips that several folders of tests read, and the way to the modules in `shared/`."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 from dyngs_plugins.priors.som_files import read_cameras
 from dyngs_plugins.sample.clip import SampleSettings, build_clip
 from dyngs_plugins.sample.som_writer import write_som
+
+sys.path.insert(0, str(Path(__file__).parent / "shared"))
 
 FRAMES = 10
 

@@ -1,7 +1,6 @@
-"""Lets the tests of this folder import the fields they share, among themselves and with other folders."""
+"""Lets the tests of this folder import the fields they share."""
 
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "shared")]
+sys.path.insert(0, str(Path(__file__).parent))
