@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +27,7 @@ from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.raster import rasterize
 from dyngs_plugins.raster.harmonics import MAX_DEGREE, sh_colors
-from dyngs_plugins.raster.inputs import RasterizeMode
+from dyngs_plugins.raster.inputs import RasterizeMode, RenderMode
 from dyngs_plugins.types import Gaussians, Instants, Render, concatenate, principal_axes
 
 DYNAMIC, STATIC = "dynamic", "static"
@@ -135,7 +136,7 @@ class Scene(nn.Module):
 
         Quats and scales say what is rendered, also where a field renders covariances.
         """
-        times = None if time is None else torch.tensor([time], device=self._device())
+        times = None if time is None else self.gaussian_sets()[0].raw["means"].new_tensor([time])
         whole = concatenate([g.instant(0) for g in self.parts_at(times)], 1)
         if whole.covars is not None:
             quats, scales = principal_axes(whole.covars)
@@ -187,29 +188,13 @@ class Scene(nn.Module):
         gaussians = self.exposure.before_raster(concatenate(parts, len(instants.time)), instants)
         features, widths = self._features(gaussians, parts, needs, targets, instants)
         if keep is not None:
-            gaussians, features = _crop(gaussians, features, keep(gaussians))
+            rows = keep(gaussians).nonzero().flatten()
+            gaussians, features = gaussians.select(rows), features.index_select(-2, rows)
         backgrounds = features.new_zeros(len(instants.time), features.shape[-1])
         behind = self.color_head.behind(features.new_zeros(3) if background is None else background)
         backgrounds[:, : len(behind)] = behind
-        camera_T_world, K = intrinsics_as_axes(instants.camera_T_world, instants.K)
-        draw = partial(rasterize_in_chunks, options.instants_per_pass) if options.instants_per_pass else rasterize
-        image, alpha, info = draw(
-            gaussians.means,
-            gaussians.quats,
-            gaussians.scales,
-            gaussians.opacities,
-            features,
-            camera_T_world,
-            K,
-            views.width,
-            views.height,
-            backgrounds=backgrounds,
-            render_mode="RGB+D" if "depth" in needs else "RGB",
-            covars=gaussians.covars,
-            rasterize_mode=options.rasterize_mode,
-            absgrad=options.absgrad,
-            backend=options.backend,
-        )
+        size, kind = (views.width, views.height), "RGB+D" if "depth" in needs else "RGB"
+        image, alpha, info = _draw(gaussians, features, instants, size, backgrounds, kind, options)
         pieces = image.split([*widths.values(), *([1] if "depth" in needs else [])], dim=-1)
         channels = dict(zip(widths, pieces, strict=False))
         channels["rgb"] = self.color_head.decode(channels["rgb"], instants)
@@ -283,10 +268,32 @@ class Scene(nn.Module):
                 parts.append(seen.reshape(-1, b, 3 * m).transpose(0, 1))
         return torch.cat(parts, dim=1)
 
-    def _device(self) -> torch.device:
-        return self.gaussian_sets()[0].raw["means"].device
 
-
-def _crop(gaussians: Gaussians, features: Tensor, kept: Tensor) -> tuple[Gaussians, Tensor]:
-    rows = kept.nonzero().flatten()
-    return gaussians.select(rows), features.index_select(-2, rows)
+def _draw(
+    gaussians: Gaussians,
+    features: Float[Tensor, "*j n c"],
+    instants: Instants,
+    size: tuple[int, int],
+    backgrounds: Float[Tensor, "j c"],
+    render_mode: RenderMode,
+    options: RenderOptions,
+) -> tuple[Float[Tensor, "j h w _"], Float[Tensor, "j h w 1"], dict[str, Any]]:
+    """All instants rasterized: the features' image (with depth behind them, if asked for), alpha, and the record."""
+    camera_T_world, K = intrinsics_as_axes(instants.camera_T_world, instants.K)
+    draw = partial(rasterize_in_chunks, options.instants_per_pass) if options.instants_per_pass else rasterize
+    return draw(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        features,
+        camera_T_world,
+        K,
+        *size,
+        backgrounds=backgrounds,
+        render_mode=render_mode,
+        covars=gaussians.covars,
+        rasterize_mode=options.rasterize_mode,
+        absgrad=options.absgrad,
+        backend=options.backend,
+    )
