@@ -143,6 +143,8 @@ def _dataparser_of_run(config_path: Path) -> Any:
     from nerfstudio.configs.method_configs import all_methods  # noqa: F401  (loads the classes that the file names)
     from nerfstudio.engine.trainer import TrainerConfig
 
+    from dataparsers.auto import with_options
+
     try:
         # The host's own format, python tags included, loaded as ns-eval and ns-render load it.
         config = yaml.load(config_path.read_text(), Loader=yaml.Loader)
@@ -158,7 +160,8 @@ def _dataparser_of_run(config_path: Path) -> Any:
     datamanager: Any = config.pipeline.datamanager
     if datamanager.data is not None:  # ns-train --data, which the datamanager hands to its dataparser
         datamanager.dataparser.data = Path(datamanager.data)
-    return datamanager.dataparser.setup()
+    # What the method wants of its loader decides the scene's frame; the host's own methods have no such wishes.
+    return with_options(datamanager.dataparser, getattr(datamanager, "layout_options", {})).setup()
 
 
 def filming_path(outputs: "DataparserOutputs", camera: int) -> tuple["CameraPath", tuple[int, int]]:
