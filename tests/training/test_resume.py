@@ -77,7 +77,7 @@ def test_a_checkpoint_of_another_scene_frame_is_refused(train):
     def other_frame(config):
         busy_schedule(config)
         config.load_dir = first.checkpoint_dir
-        config.pipeline.datamanager.dataparser.options["som-data"]["scene_normalisation"] = False
+        config.pipeline.datamanager.dataparser.options["som-data"] = {"scene_normalisation": False}
 
     with pytest.raises(ValueError, match="scene frame .* is not the one this checkpoint was trained in"):
         train(1, "second", change=other_frame)
