@@ -6,6 +6,7 @@ of JSON. A job that kills or hangs that process is named, and the rest is done b
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -47,11 +48,9 @@ def _one_process(jobs: Sequence[Job], timeout_s: float) -> list[Answer]:
     lines: queue.Queue[bytes | None] = queue.Queue()
     assert process.stdin is not None  # both are pipes
     assert process.stdout is not None
-    try:
+    with contextlib.suppress(OSError):  # it died before it could listen; its exit code says why
         process.stdin.write(json.dumps(list(jobs)).encode())
         process.stdin.close()
-    except OSError:  # it died before it could listen; its exit code says why
-        pass
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()
     answers: list[Answer] = []

@@ -5,6 +5,7 @@ Decoding is single-threaded, so that the same file gives the same frames at ever
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,12 +213,10 @@ def packet_times(path: Path) -> list[float]:
     with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         unit, origin = float(stream.time_base or 1e-6), stream.start_time or 0
-        try:
+        with contextlib.suppress(FFmpegError):  # a damaged tail: what was seen until there is the estimate asked for
             for packet in container.demux(stream):
                 if packet.pts is not None and not packet.is_discard:
                     times.append((packet.pts - origin) * unit)
-        except FFmpegError:
-            pass  # a damaged tail: what was seen until there is the estimate that is asked for
     return sorted(t for t in times if t >= 0)
 
 

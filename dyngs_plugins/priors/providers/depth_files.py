@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -16,9 +16,9 @@ from dyngs_plugins.priors.files import map_shape
 from dyngs_plugins.priors.providers.base import FrameResult
 from dyngs_plugins.priors.providers.depth_aligned import AlignedDepth, inverse_depth
 from dyngs_plugins.priors.providers.given_files import (
+    GivenFiles,
     check_aspect,
     files_of,
-    given_settings,
     read_array,
     read_picture,
     resized,
@@ -29,7 +29,7 @@ _ARRAYS, _PICTURES = (".npy", ".npz"), (".png", ".tif", ".tiff")
 
 
 @dataclasses.dataclass
-class DepthFiles(AlignedDepth):
+class DepthFiles(GivenFiles, AlignedDepth):
     """Depth files of your own."""
 
     name: ClassVar[str] = "files"
@@ -54,14 +54,6 @@ class DepthFiles(AlignedDepth):
             )
         if not self.factor > 0:
             raise ValueError(f"depth.factor={self.factor}: expected a number above 0, as 0.001 for millimetres.")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return given_settings(self)
-
-    def unavailable(self) -> str | None:
-        """Why this provider cannot run here and what to do about it, or None when it can."""
-        return None if self.folder else "It needs to know where your files are: --settings depth.folder=FOLDER."
 
     @property
     def freedom(self) -> Freedom | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -20,9 +20,9 @@ from dyngs_plugins.priors.providers.base import FlowProvider, FrameResult
 from dyngs_plugins.priors.providers.flow_dis import DISFlow
 from dyngs_plugins.priors.providers.flow_math import round_trip_error
 from dyngs_plugins.priors.providers.given_files import (
+    GivenFiles,
     check_aspect,
     given_folder,
-    given_settings,
     read_array,
     read_picture,
     resized,
@@ -34,7 +34,7 @@ _FLO_MAGIC = 202021.25
 
 
 @dataclasses.dataclass
-class FlowFiles(FlowProvider):
+class FlowFiles(GivenFiles, FlowProvider):
     """Flow files of your own."""
 
     name: ClassVar[str] = "files"
@@ -50,14 +50,6 @@ class FlowFiles(FlowProvider):
     @property
     def max_round_trip(self) -> float:
         return self.round_trip_px
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return given_settings(self)
-
-    def unavailable(self) -> str | None:
-        """Why this provider cannot run here and what to do about it, or None when it can."""
-        return None if self.folder else "It needs to know where your files are: --settings flow.folder=FOLDER."
 
     def notes(self) -> tuple[str, ...]:
         if not self._estimated:
@@ -80,9 +72,7 @@ class FlowFiles(FlowProvider):
         Raises:
             FileNotFoundError, ValueError: without a single matching file, or for damaged ones.
         """
-        reason = self.unavailable()
-        if reason:
-            raise FileNotFoundError(reason)
+        self.require_folder()
         frames = inputs.frames
         base = given_folder("flow", self.folder, frames)
         if not any(self._file(base, frames, i, way) for i in range(len(frames)) for way in ("fwd", "bwd")):

@@ -10,7 +10,7 @@ import dataclasses
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -47,9 +47,26 @@ def files_of(kind: str, folder: str, frames: FrameSequence, suffixes: Sequence[s
     )
 
 
-def given_settings(provider: Any) -> dict[str, Any]:
-    """A provider's settings for its record: the folder by its name, because where it lies differs between machines."""
-    return dataclasses.asdict(provider) | {"folder": Path(provider.folder).name}
+class GivenFiles:
+    """What providers of files as given share; comes before the provider's kind among a class's bases."""
+
+    kind: ClassVar[str]
+    folder: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For the record: the folder by its name, because where it lies differs between machines."""
+        return dataclasses.asdict(self) | {"folder": Path(self.folder).name}  # type: ignore[call-overload]
+
+    def unavailable(self) -> str | None:
+        """See :meth:`PriorProvider.unavailable`."""
+        return None if self.folder else f"It needs to know where your files are: --settings {self.kind}.folder=FOLDER."
+
+    def require_folder(self) -> None:
+        """Raise FileNotFoundError when no folder is given."""
+        reason = self.unavailable()
+        if reason:
+            raise FileNotFoundError(reason)
 
 
 def given_folder(kind: str, folder: str, frames: FrameSequence) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -14,9 +14,9 @@ from jaxtyping import Bool
 from dyngs_plugins.priors.files import map_shape
 from dyngs_plugins.priors.providers.base import FrameResult, MaskProvider
 from dyngs_plugins.priors.providers.given_files import (
+    GivenFiles,
     check_aspect,
     files_of,
-    given_settings,
     read_array,
     read_picture,
     resized,
@@ -27,7 +27,7 @@ _ARRAYS, _PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg", ".tif", ".tiff"
 
 
 @dataclasses.dataclass
-class MaskFiles(MaskProvider):
+class MaskFiles(GivenFiles, MaskProvider):
     """Mask files of your own."""
 
     name: ClassVar[str] = "files"
@@ -39,23 +39,13 @@ class MaskFiles(MaskProvider):
     #: The files mark what stands still.
     invert: bool = False
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return given_settings(self)
-
-    def unavailable(self) -> str | None:
-        """Why this provider cannot run here and what to do about it, or None when it can."""
-        return None if self.folder else "It needs to know where your files are: --settings masks.folder=FOLDER."
-
     def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
         """See `PriorProvider.compute`.
 
         Raises:
             FileNotFoundError, ValueError: for missing, damaged or foreign files.
         """
-        reason = self.unavailable()
-        if reason:
-            raise FileNotFoundError(reason)
+        self.require_folder()
         files = files_of("masks", self.folder, inputs.frames, (*_PICTURES, *_ARRAYS))
         for i in indices:
             yield i, {"mask": self.read(files[i], inputs.frames.size)}

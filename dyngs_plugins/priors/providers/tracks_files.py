@@ -12,7 +12,7 @@ import dataclasses
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from dyngs_plugins.priors.files import existing
 from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider
 from dyngs_plugins.priors.providers.flow_math import inside
-from dyngs_plugins.priors.providers.given_files import given_folder, given_settings
+from dyngs_plugins.priors.providers.given_files import GivenFiles, given_folder
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.track_windows import TrackWindow, pairs_complete, window_from_pairs, window_of
 
@@ -39,7 +39,7 @@ class LongTracks:
 
 
 @dataclasses.dataclass
-class TrackFiles(TrackProvider):
+class TrackFiles(GivenFiles, TrackProvider):
     """Track files of your own."""
 
     name: ClassVar[str] = "files"
@@ -58,23 +58,13 @@ class TrackFiles(TrackProvider):
     #: Only points on moving pixels of a frame are its query pixels.
     moving_only: bool = True
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return given_settings(self)
-
-    def unavailable(self) -> str | None:
-        """Why this provider cannot run here and what to do about it, or None when it can."""
-        return None if self.folder else "It needs to know where your files are: --settings tracks.folder=FOLDER."
-
     def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
         """See `PriorProvider.compute`.
 
         Raises:
             FileNotFoundError, ValueError: for missing, damaged or foreign files.
         """
-        reason = self.unavailable()
-        if reason:
-            raise FileNotFoundError(reason)
+        self.require_folder()
         frames = inputs.frames
         pairs = self._pair_folder(frames)
         if pairs is not None:
