@@ -8,34 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from footage_clips import HEIGHT, TRAINING, WIDTH, contents, process, refused, write_sample, write_sample_film
-from true_cameras import TrueCameras, registered
+from footage_clips import HEIGHT, TRAINING, WIDTH, contents, process, refused
+from true_cameras import TrueCameras
 
 from dyngs_plugins.priors.clip_files import read_json
 from dyngs_plugins.priors.som_files import read_disparity, write_disparity, write_mask
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _registered():
-    with registered():
-        yield
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory) -> Path:
-    return write_sample(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
-def film(sample: Path, tmp_path_factory) -> Path:
-    return write_sample_film(tmp_path_factory.mktemp("films"), sample)
-
-
-@pytest.fixture(scope="module")
-def finished(film: Path, sample: Path, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("clips") / "clip"
-    process(film, out, sample)
-    return out
 
 
 @pytest.mark.parametrize("focal_from", ["assumed", "turning", "searched", "given"])

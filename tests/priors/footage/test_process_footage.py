@@ -22,41 +22,15 @@ from footage_clips import (
     pictures,
     process,
     refused,
-    write_sample,
-    write_sample_film,
 )
 from PIL import Image
-from true_cameras import TrueCameras, registered
+from true_cameras import TrueCameras
 
 from dyngs_plugins.priors import files as files_module
 from dyngs_plugins.priors.clip_files import read_clip_json, read_eval_json, read_json
 from dyngs_plugins.priors.frame_report import read_frame_report
 from dyngs_plugins.priors.providers.depth_multiview import MultiViewDepth
 from dyngs_plugins.priors.som_files import read_cameras, read_disparity, write_disparity
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _registered():
-    with registered():
-        yield
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory) -> Path:
-    return write_sample(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
-def film(sample: Path, tmp_path_factory) -> Path:
-    return write_sample_film(tmp_path_factory.mktemp("films"), sample)
-
-
-@pytest.fixture(scope="module")
-def finished(film: Path, sample: Path, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("clips") / "clip"
-    process(film, out, sample)
-    return out
-
 
 # What is made ---------------------------------------------------------------------------------------------------------
 
