@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dyngs_plugins.exposure import se3
 from dyngs_plugins.exposure.blur_score import blur_score
 from dyngs_plugins.exposure.path import PathExposure, PathExposureConfig
 from dyngs_plugins.exposure.pose_mlp import encode
@@ -33,22 +34,12 @@ LONGEST_FLOW = 8.0
 def screw_exp(
     axis: Float[Tensor, "*b 3"], moment: Float[Tensor, "*b 3"], angle: Float[Tensor, "*b 1"]
 ) -> Float[Tensor, "*b 4 4"]:
-    """The screw motion about ``axis`` (of any length) by ``angle`` radians.
+    """The screw motion about ``axis`` (of any length) by ``angle`` radians: the exponential of ``angle [moment, axis]``.
 
-    ``R = I + sin W + (1 - cos) W^2`` and ``p = (angle I + (1 - cos) W + (angle - sin) W^2) moment`` with the cross
-    product W of the normalised axis. An angle of 0 is the identity whatever the moment; a zero axis turns nothing.
+    An angle of 0 is the identity whatever the moment; a zero axis turns nothing.
     """
     unit = axis / (axis.norm(dim=-1, keepdim=True) + 1e-10)
-    x, y, z = unit.unbind(-1)
-    zero = torch.zeros_like(x)
-    W = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    W2, a = W @ W, angle[..., None]
-    identity = torch.eye(3, dtype=W.dtype, device=W.device)
-    rotation = identity + a.sin() * W + (1 - a.cos()) * W2
-    translation = (a * identity + (1 - a.cos()) * W + (a - a.sin()) * W2) @ moment[..., None]
-    top = torch.cat([rotation, translation], dim=-1)
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype, device=top.device)
-    return torch.cat([top, bottom.expand(*top.shape[:-2], 1, 4)], dim=-2)
+    return se3.exp(torch.cat([angle * moment, angle * unit], dim=-1))
 
 
 class PerViewLinear(nn.Module):
