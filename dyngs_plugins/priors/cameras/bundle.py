@@ -14,7 +14,7 @@ import scipy.linalg
 from jaxtyping import Bool, Float
 
 from dyngs_plugins.priors.cameras.observations import Observations
-from dyngs_plugins.priors.cameras.rotation import cross_matrix, nearest_rotation, rotation_of
+from dyngs_plugins.priors.cameras.rotation import cross_matrix, inverse, nearest_rotation, rigid, rotation_of
 
 _CHUNK = 192  # points eliminated together; neighbours in the list share frames, so a chunk touches few cameras
 _TINY_DEPTH = 1e-9
@@ -52,11 +52,7 @@ class Reconstruction:
     @property
     def world_T_camera(self) -> Float[np.ndarray, "n 4 4"]:
         """Camera poses."""
-        inverse = self.rotation.transpose(0, 2, 1)
-        poses = np.tile(np.eye(4), (len(inverse), 1, 1))
-        poses[:, :3, :3] = inverse
-        poses[:, :3, 3] = -np.einsum("nij,nj->ni", inverse, self.translation)
-        return poses
+        return rigid(*inverse(self.rotation, self.translation))
 
     def rescaled(self, factor: float) -> Reconstruction:
         """In units `1 / factor` of the old ones."""
@@ -174,9 +170,9 @@ class _System:
         change, points = np.zeros(len(self.gradient)), np.zeros_like(self.g)
         diagonal = np.einsum("mii->mi", self.v)
         v = self.v + (damping * diagonal + 1e-9 * diagonal.max(1, keepdims=True) + 1e-12)[:, :, None] * np.eye(3)
-        inverse = np.linalg.inv(v)
+        v_inverse = np.linalg.inv(v)
         if len(self.kept):
-            reduced, right = self._reduced(inverse if self.free.points else None)
+            reduced, right = self._reduced(v_inverse if self.free.points else None)
             matrix = reduced[np.ix_(self.kept, self.kept)]
             own = np.diag(self.hessian)[self.kept]
             matrix[np.diag_indices(len(matrix))] += damping * own + 1e-10 * own.max() + 1e-12
@@ -191,14 +187,14 @@ class _System:
                 1,
             )
             pull = np.add.reduceat(np.einsum("oij,oi->oj", self.coupling, moved), self.observations.starts[:-1])
-            points = -np.einsum("mij,mj->mi", inverse, self.g + pull)
+            points = -np.einsum("mij,mj->mi", v_inverse, self.g + pull)
         return (change, points) if np.isfinite(change).all() and np.isfinite(points).all() else None
 
     def focal_variance(self) -> float:
         """The last diagonal entry of the inverse of the cameras' equations with the points eliminated."""
         diagonal = np.einsum("mii->mi", self.v)
-        inverse = np.linalg.inv(self.v + (1e-9 * diagonal.max(1, keepdims=True) + 1e-12)[:, :, None] * np.eye(3))
-        matrix = self._reduced(inverse)[0][np.ix_(self.kept, self.kept)]
+        v_inverse = np.linalg.inv(self.v + (1e-9 * diagonal.max(1, keepdims=True) + 1e-12)[:, :, None] * np.eye(3))
+        matrix = self._reduced(v_inverse)[0][np.ix_(self.kept, self.kept)]
         matrix[np.diag_indices(len(matrix))] += 1e-9 * np.diag(self.hessian)[self.kept]
         unit = np.zeros(len(matrix))
         unit[-1] = 1.0
@@ -208,13 +204,13 @@ class _System:
             return np.inf
         return float(value) if value > 0 else np.inf
 
-    def _reduced(self, inverse: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _reduced(self, v_inverse: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """The cameras' equations with the points eliminated."""
         hessian, gradient = self.hessian.copy(), self.gradient.copy()
-        if inverse is None:
+        if v_inverse is None:
             return hessian, gradient
         observations = self.observations
-        scaled = self.coupling @ inverse[observations.track]
+        scaled = self.coupling @ v_inverse[observations.track]
         for first in range(0, observations.num_tracks, _CHUNK):
             last = min(first + _CHUNK, observations.num_tracks)
             places = slice(observations.starts[first], observations.starts[last])

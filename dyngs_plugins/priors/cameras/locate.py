@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from dyngs_plugins.priors.cameras.bundle import Reconstruction
 from dyngs_plugins.priors.cameras.observations import Observations
-from dyngs_plugins.priors.cameras.rotation import interpolate_missing
+from dyngs_plugins.priors.cameras.rotation import interpolate_missing, inverse
 from dyngs_plugins.priors.cameras.structure import agreeing_tracks, resect, supported_frames, triangulate
 from dyngs_plugins.priors.cameras.turning import points_on_rays
 
@@ -32,15 +32,13 @@ def locate_frames(
     poses = np.tile(np.eye(4), (tracks.num_frames, 1, 1))
     poses[known] = world_T_camera[np.argsort(frames)]
     poses = interpolate_missing(poses, known)
-    rotation = poses[:, :3, :3].transpose(0, 2, 1)
-    translation = -np.einsum("nij,nj->ni", rotation, poses[:, :3, 3])
+    rotation, translation = inverse(poses[:, :3, :3], poses[:, :3, 3])
     cameras = Reconstruction(rotation, translation, np.zeros((0, 4)), float(K[0, 0]), K[:2, 2])
     scene, seen = _structure(cameras, tracks, known, still, noise)
     for scale in (2.0 * noise, 0.5 * noise):  # first robustly from afar, then with little pull from what moves
         scene = resect(scene, seen, ~known, scale=scale, turns_only=still)
-    located = scene
-    found = known | supported_frames(located.errors(seen), seen, 3 * noise)
-    result = located.world_T_camera
+    found = known | supported_frames(scene.errors(seen), seen, 3 * noise)
+    result = scene.world_T_camera
     if still:
         result[:, :3, 3] = poses[:, :3, 3]
     result[known] = poses[known]

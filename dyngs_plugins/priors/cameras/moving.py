@@ -20,14 +20,14 @@ MIN_SHARED = 24
 
 
 def sampson_error(
-    fundamental: Float[np.ndarray, "3 3"], source: Float[np.ndarray, "k 2"], target: Float[np.ndarray, "k 2"]
-) -> Float[np.ndarray, "k"]:
+    fundamental: Float[np.ndarray, "3 3"], source: Float[np.ndarray, "*k 2"], target: Float[np.ndarray, "*k 2"]
+) -> Float[np.ndarray, "*k"]:
     """Distance in pixels of pairs from fulfilling x'Fx = 0, to first order (Hartley and Zisserman, 11.4.3)."""
-    one = np.ones((len(source), 1))
-    x, y = np.hstack([source, one]), np.hstack([target, one])
+    one = np.ones((*source.shape[:-1], 1))
+    x, y = (np.concatenate([xy, one], axis=-1) for xy in (source, target))
     right, left = x @ fundamental.T, y @ fundamental
-    slope = right[:, 0] ** 2 + right[:, 1] ** 2 + left[:, 0] ** 2 + left[:, 1] ** 2
-    return np.abs((y * right).sum(1)) / np.sqrt(np.maximum(slope, 1e-24))
+    slope = (right[..., :2] ** 2).sum(-1) + (left[..., :2] ** 2).sum(-1)
+    return np.abs((y * right).sum(-1)) / np.sqrt(np.maximum(slope, 1e-24))
 
 
 def transfer_error(

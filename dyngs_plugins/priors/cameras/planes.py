@@ -17,13 +17,13 @@ def plane_share(observations: Observations, noise: float = 1.0, pairs: int = 8) 
     """
     shares = []
     for i in np.linspace(0, observations.num_frames - 2, pairs).astype(int):
-        counts = [(j, *observations.shared(int(i), j)) for j in range(int(i) + 1, observations.num_frames)]
-        enough = [(a, b) for _, a, b in counts if len(a) >= MIN_SHARED]
-        if not enough:
+        # The frame furthest away that still shares tracks shows most parallax.
+        shared = (observations.shared(int(i), j) for j in range(observations.num_frames - 1, int(i), -1))
+        pair = next((pair for pair in shared if len(pair[0]) >= MIN_SHARED), None)
+        if pair is None:
             continue
-        a, b = enough[-1]  # the frame furthest away that still shares tracks shows most parallax
         cv2.setRNGSeed(0)
-        source, target = observations.xy[a], observations.xy[b]
+        source, target = (observations.xy[places] for places in pair)
         homography, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, noise, maxIters=2000, confidence=0.999)
         if homography is not None:
             shares.append(float((transfer_error(homography, source, target) < 1.5 * noise).mean()))

@@ -25,12 +25,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
+from dyngs_plugins.priors.cameras.rotation import rigid
 from dyngs_plugins.priors.colmap_files import find_model, read_model
 from dyngs_plugins.priors.files import check_poses, existing
 from dyngs_plugins.priors.llff_files import read_poses_bounds
 from dyngs_plugins.priors.som_files import read_cameras
+from dyngs_plugins.priors.undistort import Lens
 
 POSE_KEYS = ("cam_c2w", "world_T_camera", "traj_c2w", "c2w", "poses")
 VECTOR_KEYS = ("traj_est", "traj")
@@ -121,14 +124,9 @@ def _colmap(folder: Path, size: tuple[int, int]) -> PoseFile:
 
 def _bend(K: Float[np.ndarray, "3 3"], distortion: Float[np.ndarray, "6"], size: tuple[int, int]) -> float:
     """How far the lens moves the image's corners off a pinhole's, in pixels."""
-    corners = np.array([[0.0, 0.0], [size[1], 0.0], [0.0, size[0]], [size[1], size[0]]])
-    x, y = ((corners - K[:2, 2]) / np.diag(K)[:2]).T
-    k1, k2, k3, k4, p1, p2 = distortion
-    r = x * x + y * y
-    radial = r * (k1 + r * (k2 + r * (k3 + r * k4)))
-    dx = x * radial + 2 * p1 * x * y + p2 * (r + 2 * x * x)
-    dy = y * radial + p1 * (r + 2 * y * y) + 2 * p2 * x * y
-    return float(np.hypot(K[0, 0] * dx, K[1, 1] * dy).max())
+    lens = Lens(*(torch.from_numpy(np.asarray(values, np.float64)) for values in (K, distortion)))
+    corners = torch.tensor([(x, y) for x in (0.0, size[1]) for y in (0.0, size[0])], dtype=torch.float64) - 0.5
+    return float((lens.bend(corners)[0] - corners).norm(dim=-1).max())
 
 
 def _npz(path: Path, size: tuple[int, int]) -> PoseFile:
@@ -175,10 +173,7 @@ def matrices_of_vectors(path: Path, vectors: Float[np.ndarray, "n 7"]) -> Float[
     if len(wrong):
         raise ValueError(f"{path}: pose {wrong[0]} has a quaternion of length {length[wrong[0]]:.3g}, expected 1. The "
                          "seven numbers must be tx, ty, tz, qx, qy, qz, qw; were they written in another order?")  # fmt: skip
-    matrices = np.tile(np.eye(4), (len(vectors), 1, 1))
-    matrices[:, :3, :3] = Rotation.from_quat(vectors[:, 3:]).as_matrix()
-    matrices[:, :3, 3] = vectors[:, :3]
-    return matrices
+    return rigid(Rotation.from_quat(vectors[:, 3:]).as_matrix(), vectors[:, :3])
 
 
 def _first(path: Path, archive: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> tuple[str, np.ndarray]:

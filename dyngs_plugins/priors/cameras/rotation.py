@@ -41,6 +41,14 @@ def rigid(rotation: Float[np.ndarray, "*n 3 3"], translation: Float[np.ndarray, 
     return matrix
 
 
+def inverse(
+    rotation: Float[np.ndarray, "*n 3 3"], translation: Float[np.ndarray, "*n 3"]
+) -> tuple[Float[np.ndarray, "*n 3 3"], Float[np.ndarray, "*n 3"]]:
+    """Rotation and translation of the inverse motions."""
+    back = np.swapaxes(rotation, -1, -2)
+    return back, -np.einsum("...ij,...j->...i", back, translation)
+
+
 def between(first: Float[np.ndarray, "4 4"], last: Float[np.ndarray, "4 4"], share: float) -> Float[np.ndarray, "4 4"]:
     """The world_T_camera at `share` of the way: slerp of the rotations, straight line of the camera centres."""
     turn = vector_of(first[:3, :3].T @ last[:3, :3])

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from dyngs_plugins.priors.cameras.bundle import Freedom, Reconstruction, adjust
 from dyngs_plugins.priors.cameras.observations import Observations
-from dyngs_plugins.priors.cameras.rotation import interpolate_missing
+from dyngs_plugins.priors.cameras.rotation import interpolate_missing, inverse
 
 MIN_SEEN = 12
 """A frame needs so many points that agree with it to have a pose of its own."""
@@ -50,10 +50,8 @@ def resect(
 def fill_between(scene: Reconstruction, known: Bool[np.ndarray, "n"]) -> Reconstruction:
     """The poses that are not `known` put between their known neighbours."""
     poses = interpolate_missing(scene.world_T_camera, known)
-    rotation = poses[:, :3, :3].transpose(0, 2, 1)
-    return dataclasses.replace(
-        scene, rotation=rotation, translation=-np.einsum("nij,nj->ni", rotation, poses[:, :3, 3])
-    )
+    rotation, translation = inverse(poses[:, :3, :3], poses[:, :3, 3])
+    return dataclasses.replace(scene, rotation=rotation, translation=translation)
 
 
 def agreeing_tracks(

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from dyngs_plugins.priors.cameras import moving
+from dyngs_plugins.priors.cameras.rotation import cross_matrix
 from dyngs_plugins.priors.providers.flow_math import pixel_grid
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.providers.inverse_depth import Correspondences, fit_inverse_depth
@@ -76,15 +78,9 @@ def induced_flow(
 def sampson_error(frames: FrameSequence, i: int, j: int, flow: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "h w"]:
     """First-order distance in pixels of each correspondence to the epipolar geometry of a still world."""
     T = frames.target_T_source(i, j)
-    x, y, z = T[:3, 3]
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    F = frames.inverse_K[j].T @ cross @ T[:3, :3] @ frames.inverse_K[i]
+    fundamental = frames.inverse_K[j].T @ cross_matrix(T[:3, 3]) @ T[:3, :3] @ frames.inverse_K[i]
     source = pixel_grid(*frames.size).astype(np.float64) + 0.5
-    one = np.ones((*frames.size, 1))
-    p, q = np.concatenate([source, one], -1), np.concatenate([source + flow, one], -1)
-    Fp, Fq = p @ F.T, q @ F
-    norm = np.sqrt((Fp[..., :2] ** 2).sum(-1) + (Fq[..., :2] ** 2).sum(-1))
-    return (np.abs((q * Fp).sum(-1)) / np.maximum(norm, 1e-12)).astype(np.float32)
+    return moving.sampson_error(fundamental, source, source + flow).astype(np.float32)
 
 
 def texture_noise(image: UInt8[np.ndarray, "h w 3"], image_noise: float = 2.0) -> Float[np.ndarray, "h w"]:
