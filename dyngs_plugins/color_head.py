@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dyngs_plugins.config import ComponentConfig
+from dyngs_plugins.exposure import se3
 from dyngs_plugins.raster.harmonics import SH_C0
 from dyngs_plugins.types import Gaussians, Instants
 
@@ -136,7 +137,7 @@ class SandwichHead(ColorHead):
 def pixel_rays(instants: Instants, width: int, height: int) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b h w 3"]]:
     """The cameras' centres and the unit directions of their pixels' rays, in the world."""
     K, camera_T_world = instants.K, instants.camera_T_world
-    world_T_camera = torch.linalg.inv(camera_T_world)
+    world_T_camera = se3.invert(camera_T_world)
     x = (torch.arange(width, device=K.device) + 0.5 - K[:, 0, 2, None]) / K[:, 0, 0, None]  # [b, w]
     y = (torch.arange(height, device=K.device) + 0.5 - K[:, 1, 2, None]) / K[:, 1, 1, None]  # [b, h]
     across, down, ahead = world_T_camera[:, :3, :3].unbind(-1)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dyngs_plugins.exposure import se3
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.losses import coherence as coherence_losses
 from dyngs_plugins.losses import image as image_losses
@@ -194,8 +195,7 @@ def _smooth_tracks(context: LossContext) -> Tensor:
 def _motion_along_ray(context: LossContext) -> Tensor:
     if context.dynamic is None or context.num_frames < 3:
         return _zero(context)
-    rotation, translation = context.camera_T_world[:, :3, :3], context.camera_T_world[:, :3, 3]
-    centre = -(rotation.transpose(1, 2) @ translation[..., None])[..., 0]
+    centre = se3.invert(context.camera_T_world)[:, :3, 3]
     return motion_losses.motion_along_ray(*context.neighbouring_positions, centre)
 
 

@@ -22,6 +22,7 @@ from dyngs_plugins.camera_refinement import CameraRefinement
 from dyngs_plugins.cameras import intrinsics_as_axes
 from dyngs_plugins.chunked import rasterize_in_chunks
 from dyngs_plugins.color_head import ColorHead, ColorHeadConfig, PlainColors
+from dyngs_plugins.exposure import se3
 from dyngs_plugins.exposure.base import ExposureModel, Mode
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField
@@ -218,11 +219,7 @@ class Scene(nn.Module):
             positions = self._target_positions(targets)
             channels["targets"] = positions if instants.one_per_view else positions[instants.view]
         widths = {name: channel.shape[-1] for name, channel in channels.items()}
-        if any(channel.ndim == 3 for channel in channels.values()):
-            count = len(instants.time)
-            expanded = [c if c.ndim == 3 else c.expand(count, *c.shape) for c in channels.values()]
-            return torch.cat(expanded, dim=-1), widths
-        return torch.cat(list(channels.values()), dim=-1), widths
+        return _joined(list(channels.values()), len(instants.time), dim=-1), widths
 
     def _color_features(
         self, gaussians: Gaussians, parts: list[Gaussians], instants: Instants
@@ -233,9 +230,7 @@ class Scene(nn.Module):
         for (name, rows), part in zip(self.rows().items(), parts, strict=True):
             moves = self.moves and name == DYNAMIC
             features.append(self.color_head.features(part, colors[..., rows, :], instants.time, moves))
-        if any(f.ndim == 3 for f in features):
-            features = [f if f.ndim == 3 else f.expand(len(instants.time), *f.shape) for f in features]
-        return features[0] if len(features) == 1 else torch.cat(features, dim=-2)
+        return _joined(features, len(instants.time), dim=-2)
 
     def _colors(self, gaussians: Gaussians, instants: Instants) -> Float[Tensor, "*j n 3"]:
         """Each Gaussian's colour as each instant's camera sees it."""
@@ -243,7 +238,7 @@ class Scene(nn.Module):
         if harmonics is None:
             return gaussians.colors
         degree = min(self.active_degree, math.isqrt(harmonics.shape[-2]) - 1)
-        centre = torch.linalg.inv(instants.camera_T_world)[:, :3, 3]
+        centre = se3.invert(instants.camera_T_world)[:, :3, 3]
         return sh_colors(degree, gaussians.means - centre[:, None], harmonics)
 
     def _dynamic_flags(self, parts: list[Gaussians]) -> Float[Tensor, "n 1"]:
@@ -267,6 +262,13 @@ class Scene(nn.Module):
                 seen = torch.addmm(translation.reshape(-1), s.raw["means"], rotation.reshape(-1, 3).T)
                 parts.append(seen.reshape(-1, b, 3 * m).transpose(0, 1))
         return torch.cat(parts, dim=1)
+
+
+def _joined(tensors: list[Float[Tensor, "*j _ _"]], instants: int, dim: int) -> Float[Tensor, "*j n c"]:
+    """Tensors in one; if any of them differs between instants, all get that axis."""
+    if any(tensor.ndim == 3 for tensor in tensors):
+        tensors = [tensor if tensor.ndim == 3 else tensor.expand(instants, *tensor.shape) for tensor in tensors]
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=dim)
 
 
 def _draw(
