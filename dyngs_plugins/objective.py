@@ -7,7 +7,7 @@ active terms need, and a stage switches terms on and off by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,7 @@ from dyngs_plugins.losses import motion as motion_losses
 from dyngs_plugins.losses import tracks as track_losses
 from dyngs_plugins.losses.robust import masked_l1
 from dyngs_plugins.motion.base import MotionField
-from dyngs_plugins.types import Render
+from dyngs_plugins.types import Gaussians, Render
 
 
 @dataclass
@@ -53,7 +53,12 @@ class LossContext:
     motion: MotionField
     neighbours: Callable[[], Int[Tensor, "n k"]]
     """Nearest neighbours of the dynamic Gaussians' canonical centres (cached for some steps)."""
-    cache: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def moving(self) -> Gaussians:
+        """The dynamic set in its canonical pose, activated once for all losses."""
+        assert self.dynamic is not None
+        return self.dynamic.activated()
 
     @cached_property
     def valid(self) -> Bool[Tensor, "b h w"] | None:
@@ -70,11 +75,10 @@ class LossContext:
     @cached_property
     def neighbouring_positions(self) -> tuple[Tensor, Tensor, Tensor]:
         """Dynamic centres one frame before, at, and one frame after each batch time (kept inside the clip)."""
-        assert self.dynamic is not None
         step = 1.0 / max(self.num_frames - 1, 1)
         now = self.times.clamp(step, max(1 - step, step))
         times = torch.cat([now - step, now, now + step])
-        moved = self.motion.positions(self.dynamic.activated(), times)
+        moved = self.motion.positions(self.moving, times)
         before, at, after = moved.chunk(3)
         return before, at, after
 
@@ -260,15 +264,13 @@ def _motion_slowness(context: LossContext) -> Tensor:
     if context.dynamic is None:
         return _zero(context)
     later = (context.times + 0.1 / max(context.num_frames - 1, 1)).clamp(0, 1)
-    gaussians = context.dynamic.activated()
-    now, then = context.motion.positions(gaussians, torch.cat([context.times, later])).chunk(2)
+    now, then = context.motion.positions(context.moving, torch.cat([context.times, later])).chunk(2)
     return coherence_losses.slowness(now, then)
 
 
 def motion_coefficients(context: LossContext, name: str) -> Float[Tensor, "n d"]:
     """The dynamic set's coefficients; a ValueError for a motion field that has none."""
-    assert context.dynamic is not None
-    coefficients = context.motion.motion_coefficients(context.dynamic.activated())
+    coefficients = context.motion.motion_coefficients(context.moving)
     if coefficients is None:
         raise ValueError(
             f"The loss '{name}' compares the coefficients of each Gaussian's motion, but {type(context.motion).__name__} "

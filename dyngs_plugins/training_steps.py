@@ -101,10 +101,10 @@ class TrainingSteps:
 
     def get_training_outputs(self, cameras: Cameras | None, batch: dict[str, Any]) -> dict[str, Any]:
         """What the losses need in one training step: renders of the batch, or the pre-fit's nothing."""
-        if not self.stage.renders or cameras is None:
+        stage, step_in_stage = self.schedule.at(self.step)
+        if not stage.renders or cameras is None:
             return {}
         views = self.scene.refined(self._views(cameras, batch["view_index"]))
-        stage, step_in_stage = self.schedule.at(self.step)
         self.scene.exposure.observe(self.scene, views, self.step)
         needs = self.needs
         targets = self._targets(batch) if "targets" in needs else None
@@ -153,7 +153,7 @@ class TrainingSteps:
             name: self.config.losses[name].weight * look_up(name).function(context) for name in self._active_losses()
         }
         if dynamic is not None and self.scene.moves:
-            terms.update(self.scene.motion.regularisers(dynamic.activated()))
+            terms.update(self.scene.motion.regularisers(context.moving))
         terms.update(self.scene.exposure.regularisers(views.index))
         if self.scene.cameras is not None and views.index is not None:
             terms.update(self.scene.cameras.regularisers(views.index))
