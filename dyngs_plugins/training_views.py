@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dyngs_plugins.cameras import OPENGL_TO_OPENCV, PathClock
 from dyngs_plugins.exposure import se3
-from dyngs_plugins.exposure.base import InstantExposure, Mode
+from dyngs_plugins.exposure.base import Mode
 from dyngs_plugins.host_cameras import timed_paths, views_of
 from dyngs_plugins.scene import Scene, Views
 
@@ -43,7 +43,7 @@ class TrainingViews:
         self.clock = PathClock(timed_paths(splits), self.clock.default)
         index = torch.arange(len(splits[0]), device=self.device)
         self.train_views = views_of(splits[0], self.clock, self.device, index)
-        if not isinstance(self.scene.exposure, InstantExposure):
+        if not self.scene.exposure.sharp:
             self.show_blurred = ViewerCheckbox("Show the blurred training view", False)
         if self.changes_cameras:
             self.camera_optimizer = FoundCameras(self)  # for the host's viewer and exporter, which test for it
@@ -61,16 +61,14 @@ class TrainingViews:
         """Whether training views are seen from elsewhere than their files say."""
         cameras = self.scene.cameras
         refines = cameras is not None and any(True for _ in cameras.parameters())
-        return refines or not isinstance(self.scene.exposure, InstantExposure)
+        return refines or not self.scene.exposure.sharp
 
     @torch.no_grad()
     def found_poses(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b 4 4"]:
         """``camera_T_world`` of training views, refined, in the middle of their exposures."""
         views = self.training_views(index)
-        middle: Mode = "mid"
-        return self.scene.exposure.instants(
-            views.camera_T_world, views.K, views.time, views.index, middle
-        ).camera_T_world
+        instants = self.scene.exposure.instants(views.camera_T_world, views.K, views.time, views.index, "mid")
+        return instants.camera_T_world
 
     @torch.no_grad()
     def found_motion(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b 4 4"]:

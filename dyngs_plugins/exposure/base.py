@@ -39,6 +39,8 @@ class ExposureModel(nn.Module, ABC):
     """
 
     blend: Blend = "display"
+    sharp: bool = False
+    """Whether every image is one sharp render of the camera as it is given."""
 
     def instants(
         self,
@@ -151,6 +153,8 @@ def per_instant(instants: Instants, count: int, cameras: Float[Tensor, "j s 4 4"
 
 class InstantExposure(ExposureModel):
     """A shutter of zero length: the image is one sharp render."""
+
+    sharp = True
 
     def __init__(self, config: InstantExposureConfig, num_views: int, num_frames: int = 1):
         super().__init__()

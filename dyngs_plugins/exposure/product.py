@@ -37,6 +37,7 @@ class ProductExposure(ExposureModel):
             raise ValueError("A product of exposures needs at least one part, found none.")
         self.parts = nn.ModuleList(part.setup(num_views=num_views, num_frames=num_frames) for part in config.parts)
         self.blend = "linear" if any(part.blend == "linear" for part in self._models()) else "display"
+        self.sharp = all(part.sharp for part in self._models())
         names = [name for part in self._models() for name in part.param_groups()]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
