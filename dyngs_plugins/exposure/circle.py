@@ -7,7 +7,7 @@ falls by ``sqrt(det Sigma / det Sigma')``, which keeps the Gaussian's light. On 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -35,15 +35,7 @@ class CircleExposure(Lens):
         if view_index is None or mode != "train":
             return instants
         lens = torch.stack(self.lens_of(view_index[instants.view]), dim=-1)
-        return Instants(
-            instants.camera_T_world,
-            instants.K,
-            instants.time,
-            instants.weight,
-            instants.view,
-            instants.one_per_view,
-            lens,
-        )
+        return replace(instants, lens=lens)
 
     def before_raster(self, gaussians: Gaussians, instants: Instants) -> Gaussians:
         return gaussians if instants.lens is None else widened(gaussians, instants, instants.lens)

@@ -55,8 +55,7 @@ def difference_in_pixels(
         pixels = focal * (after - before).norm(dim=-1) / depth.clamp_min(1e-6)
     else:
         new = after @ rotation.transpose(1, 2) + translation[:, None]
-        K = views.K[:, None].expand(*old.shape[:2], 3, 3)
-        pixels = (project(new, K) - project(old, K)).norm(dim=-1)
+        pixels = (project(new, views.K[:, None]) - project(old, views.K[:, None])).norm(dim=-1)
     seen = depth > 1e-3
     return torch.where(seen, pixels, torch.zeros_like(pixels)).sum(0) / seen.sum(0).clamp_min(1)
 
