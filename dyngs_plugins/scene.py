@@ -242,11 +242,8 @@ class Scene(nn.Module):
         return sh_colors(degree, gaussians.means - centre[:, None], harmonics)
 
     def _dynamic_flags(self, parts: list[Gaussians]) -> Float[Tensor, "n 1"]:
-        flags = [
-            part.opacities.new_full((len(part), 1), float(s.name == DYNAMIC))
-            for s, part in zip(self.gaussian_sets(), parts, strict=True)
-        ]
-        return torch.cat(flags)
+        sets = zip(self.gaussian_sets(), parts, strict=True)
+        return torch.cat([part.opacities.new_full((len(part), 1), float(s.name == DYNAMIC)) for s, part in sets])
 
     def _target_positions(self, targets: TargetCameras) -> Float[Tensor, "b n c"]:
         """Centres at the target times in the target cameras, ``c = 3 m`` channels."""
