@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from dyngs_plugins.priors.files import atomic_file
-from dyngs_plugins.priors.prior_kinds import FlowKind, MaskKind
+from dyngs_plugins.priors.prior_kinds import KINDS, FlowKind, MaskKind
 from dyngs_plugins.priors.providers.flow_dis import DISFlow
 from dyngs_plugins.priors.providers.flow_math import round_trip_error, warp
 from dyngs_plugins.priors.providers.inputs import read_rgb
@@ -160,8 +160,8 @@ class MaskEditor:
 
     def stale(self) -> list[str]:
         """Kinds of priors beside the masks that are made from masks, so that they are older now."""
-        folders = {"depth": "aligned_depth_anything", "tracks": "tracks"}
-        return [name for name, folder in folders.items() if (self.root / folder / self.sequence).is_dir()]
+        made_from_masks = {name: kind.folder_name for name, kind in KINDS.items() if "masks" in kind.needs}
+        return [name for name, folder in made_from_masks.items() if (self.root / folder / self.sequence).is_dir()]
 
     def _replace(self, masks: dict[int, np.ndarray]) -> None:
         before = {}

@@ -16,7 +16,8 @@ from jaxtyping import Bool
 from dyngs_plugins.priors.clip_files import read_json, write_json
 from dyngs_plugins.priors.prepared import PreparedClip
 from dyngs_plugins.priors.prior_kinds import KINDS
-from dyngs_plugins.priors.process import Track, prior_inputs
+from dyngs_plugins.priors.process import prior_inputs
+from dyngs_plugins.priors.progress import Track
 from dyngs_plugins.priors.providers.base import PriorProvider
 from dyngs_plugins.priors.providers.flow_math import warp
 from dyngs_plugins.priors.providers.inputs import PriorInputs

@@ -23,11 +23,13 @@ from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.measures import measure
 from dyngs_plugins.priors.prepared import PreparedClip, claim, require_apart
 from dyngs_plugins.priors.prior_kinds import KINDS
-from dyngs_plugins.priors.process import Say, Track, kinds_of, make_kind
-from dyngs_plugins.priors.providers.base import FlowProvider, PriorProvider
+from dyngs_plugins.priors.process import Say, flow_provider, kinds_of, make_kind
+from dyngs_plugins.priors.progress import Track
+from dyngs_plugins.priors.providers.base import PriorProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
+from dyngs_plugins.priors.providers.learned import refuse_unavailable
 from dyngs_plugins.priors.redo import put_kind_aside
-from dyngs_plugins.priors.solve import is_still
+from dyngs_plugins.priors.sources import robust_bounds
 from dyngs_plugins.priors.views import ClipViews, FlowWay
 
 Read = Callable[[int, int], "np.ndarray | None"]
@@ -148,8 +150,6 @@ def _linked(films: Sequence[Film], out: Path) -> Iterator[list[tuple[Path, ...]]
 def _frames(film: Film, files: tuple[Path, ...], data: Source) -> FrameSequence:
     """Cameras in the world of the data set's files, so that depth is in its units."""
     bounds = np.array([data.bounds[p.file] for p in film.pictures if p.file in data.bounds], float).reshape(-1, 2)
-    good = bounds[np.isfinite(bounds).all(axis=1) & (bounds[:, 0] > 0) & (bounds[:, 1] > bounds[:, 0])]
-    near_far = (float(np.quantile(good[:, 0], 0.05)), float(np.quantile(good[:, 1], 0.95))) if len(good) else None
     return FrameSequence(
         film.name,
         files,
@@ -157,7 +157,7 @@ def _frames(film: Film, files: tuple[Path, ...], data: Source) -> FrameSequence:
         film.pictures[0].size,
         np.stack([picture.world_T_camera for picture in film.pictures]),
         np.stack([picture.K.numpy() for picture in film.pictures]),
-        near_far,
+        robust_bounds(bounds),
     )
 
 
@@ -170,16 +170,9 @@ def _make(
     wanted = [kind for kind in KINDS if kind not in shipped]
     if shipped:
         say(f"Used as the data set ships them: {', '.join(sorted(shipped))}. To make them anew: --redo KIND.")
-    flow = providers["flow"]
-    if not isinstance(flow, FlowProvider):
-        raise ValueError(f"The flow provider {flow.name!r} is not a subclass of FlowProvider, so it cannot be used.")
+    flow = flow_provider(providers)
     for kind in wanted:
-        reason = providers[kind].unavailable()
-        if reason:
-            raise FileNotFoundError(f"--{kind} {providers[kind].name}: {reason}")
-    if "depth" in wanted and getattr(providers["depth"], "needs_parallax", False) and is_still(clip):
-        raise ValueError(f"{clip.root}: every camera of the data set stands still, so depth cannot be triangulated from "
-                         "one of them. Choose a --depth provider that needs no parallax.")  # fmt: skip
+        refuse_unavailable(providers[kind], [])
     reports = []
     for film, frames in zip(films, clip.training, strict=True):
         kinds = kinds_of(clip, frames)

@@ -38,6 +38,7 @@ class PriorKind(ABC):
     name: ClassVar[str]
     folder_name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
+    """What it is made from, in the order in which that is made."""
 
     root: Path
     sequence: str
@@ -101,7 +102,7 @@ class FlowKind(PriorKind):
 class MaskKind(PriorKind):
     """`masks/SEQ/NAME.png`: 255 where the scene moves."""
 
-    name, folder_name, needs = "masks", "masks", ("flow",)
+    name, folder_name, needs = "masks", "masks", ("flow", "cameras")
 
     def paths(self, i: int) -> dict[Hashable, Path]:
         return {"mask": self.folder / f"{self.stems[i]}.png"}
@@ -121,7 +122,7 @@ class DepthKind(PriorKind):
     The folder's name is the one Shape of Motion reads; provider.json says what really made the files.
     """
 
-    name, folder_name, needs = "depth", "aligned_depth_anything", ("flow", "masks")
+    name, folder_name, needs = "depth", "aligned_depth_anything", ("flow", "cameras", "masks")
 
     def paths(self, i: int) -> dict[Hashable, Path]:
         return {"disparity": self.folder / f"{self.stems[i]}.npy"}

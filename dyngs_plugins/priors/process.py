@@ -105,10 +105,8 @@ def make_priors(
             reports.append(report)
             done(report)
 
-    names = list(KINDS)
-    first = [name for name in names if not (set(KINDS[name].needs) | {name}) - {"flow"}]
     for frames in clip.training:
-        make(frames, first)
+        make(frames, [name for name in KINDS if name == "flow"])
     clip, solved = _cameras(clip, providers, focal, memory_gb, track, say)
     for report in solved:
         fresh[report.sequence] |= {"cameras"} if report.made else set()
@@ -116,7 +114,7 @@ def make_priors(
         done(report)
     blocked = _depth_is_blocked(clip, providers)
     for frames in clip.training:
-        make(frames, [name for name in names if name not in first and not (name == "depth" and blocked)])
+        make(frames, [name for name in KINDS if name != "flow" and not (name == "depth" and blocked)])
     if blocked:
         raise ValueError(blocked)
     for frames in clip.training:
@@ -191,8 +189,7 @@ def _depth_is_blocked(clip: PreparedClip, providers: Mapping[str, PriorProvider]
 
 def _say_if_older(kind: PriorKind, report: KindReport, fresh: set[str], say: Say) -> None:
     """Kept files may be made from files that have just been made anew."""
-    made_from = {*kind.needs, "cameras"} if kind.name in ("masks", "depth") else set(kind.needs)
-    older = [need for need in ("flow", "cameras", "masks") if need in made_from & fresh]
+    older = [need for need in kind.needs if need in fresh]
     if report.kept and older:
         say(f"{kind.sequence}: {report.kept} {kind.name} files are older than the {' and '.join(older)} they are made "
             f"from. To make them again: --redo {kind.name}.")  # fmt: skip
@@ -203,12 +200,17 @@ def prior_inputs(
     readable: Iterable[str] = tuple(KINDS),
 ) -> PriorInputs:  # fmt: skip
     """What the providers of one camera may look at: its frames, and the files of the `readable` kinds made so far."""
+    return PriorInputs(frames, flow_provider(providers), {name: kinds[name].read for name in readable}, memory_gb)
+
+
+def flow_provider(providers: Mapping[str, PriorProvider]) -> FlowProvider:
+    """The estimator of flow among the providers, which must be one that others can ask."""
     provider = providers["flow"]
     if not isinstance(provider, FlowProvider):
         raise ValueError(
             f"The flow provider {provider.name!r} is not a subclass of FlowProvider, so it cannot be used."
         )
-    return PriorInputs(frames, provider, {name: kinds[name].read for name in readable}, memory_gb)
+    return provider
 
 
 def make_kind(kind: PriorKind, provider: PriorProvider, inputs: PriorInputs, track: Track, say: Say) -> KindReport:

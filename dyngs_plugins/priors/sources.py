@@ -78,7 +78,7 @@ def read_llff(root: Path) -> Source:
         size=size,
         world_T_camera=cameras.world_T_camera.astype(np.float64),
         K=np.tile(K.mean(0), (len(files), 1, 1)),
-        depth_range=_robust_bounds(cameras.bounds),
+        depth_range=robust_bounds(cameras.bounds),
     )
     return Source(root, "llff", (frames,), num_frames=len(files))
 
@@ -177,7 +177,8 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
-def _robust_bounds(bounds: Float[np.ndarray, "n 2"]) -> tuple[float, float] | None:
+def robust_bounds(bounds: Float[np.ndarray, "n 2"]) -> tuple[float, float] | None:
+    """Near and far of most of the images whose bounds are sound; None where none are."""
     near, far = bounds[:, 0], bounds[:, 1]
     valid = np.isfinite(bounds).all(1) & (near > 0) & (far > near)
     if not valid.any():
