@@ -6,6 +6,7 @@ images that define them; none is made up.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,15 @@ def image_metrics(
             scores[f"ssim_{name}"] = masked_ssim(prediction, target, mask, count_empty_windows=everywhere)
             scores[f"lpips_{name}"] = masked_lpips(prediction, target, mask, net) if perceptual else None
     return {name: float(value) for name, value in scores.items() if value is not None}
+
+
+def batch_metrics(prediction: Float[Tensor, "h w 3"], batch: Mapping[str, Tensor], net: Net) -> dict[str, float]:
+    """`image_metrics` of a render against the image and the masks that a batch of the datamanager has."""
+    known = {
+        name: batch[name].to(prediction.device) for name in ("image", "dynamic", "covisible", "valid") if name in batch
+    }
+    dynamic = known["dynamic"] > 0 if "dynamic" in known else None
+    return image_metrics(prediction, known["image"], dynamic, known.get("covisible"), known.get("valid"), net)
 
 
 @dataclass(frozen=True)

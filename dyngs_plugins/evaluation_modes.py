@@ -18,7 +18,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from dyngs_plugins.alignment import AlignmentConfig, align
-from dyngs_plugins.evaluation import image_metrics
+from dyngs_plugins.evaluation import batch_metrics
 from dyngs_plugins.exposure import se3
 from dyngs_plugins.host_cameras import views_of
 from dyngs_plugins.metrics.image import mean_defined
@@ -86,16 +86,7 @@ class Scorer:
     def score(self, view: Views, batch: Mapping[str, Any]) -> dict[str, float]:
         """The metrics of one image from one pose."""
         render = self.model.scene.render(view, background=self.background, options=self.options)
-        rgb = render.channels["rgb"][0].clamp(0, 1)
-        masks = {name: batch[name].to(rgb.device) for name in ("dynamic", "covisible", "valid") if name in batch}
-        return image_metrics(
-            rgb,
-            batch["image"].to(rgb.device),
-            masks["dynamic"] > 0 if "dynamic" in masks else None,
-            masks.get("covisible"),
-            masks.get("valid"),
-            self.net,
-        )
+        return batch_metrics(render.channels["rgb"][0].clamp(0, 1), batch, self.net)
 
     def _averages(self, mode: str, scores: list[dict[str, float]]) -> dict[str, Any]:
         averages: dict[str, Any] = {"images": len(scores), "poses": self._poses_of(mode)}

@@ -23,7 +23,7 @@ from dyngs_plugins.cameras import PathClock
 from dyngs_plugins.color_head import ColorHeadConfig
 from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.density import DensityControl, DensityControlConfig
-from dyngs_plugins.evaluation import image_metrics
+from dyngs_plugins.evaluation import batch_metrics
 from dyngs_plugins.exported import ExportedScene
 from dyngs_plugins.exposure.base import ExposureConfig
 from dyngs_plugins.exposure.choice import ExposureChoice
@@ -254,18 +254,8 @@ class DynamicModel(TrainingSteps, ExportedScene, ResumedScene, TrainingViews, Sp
         return self.get_outputs(camera.to(self.device))
 
     def get_image_metrics_and_images(self, outputs, batch):
-        image = batch["image"].to(self.device)
-        masks = {name: batch[name].to(self.device) for name in ("dynamic", "covisible", "valid") if name in batch}
-        metrics = image_metrics(
-            outputs["rgb"],
-            image,
-            masks["dynamic"] > 0 if "dynamic" in masks else None,
-            masks.get("covisible"),
-            masks.get("valid"),
-            self.lpips_net,
-        )
-        return metrics, {
-            "img": torch.cat([image, outputs["rgb"]], dim=1),
+        return batch_metrics(outputs["rgb"], batch, self.lpips_net), {
+            "img": torch.cat([batch["image"].to(self.device), outputs["rgb"]], dim=1),
             "dynamic": outputs["dynamic"].expand(-1, -1, 3),
             "accumulation": outputs["accumulation"].expand(-1, -1, 3),
         }
