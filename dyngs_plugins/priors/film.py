@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from dyngs_plugins.priors import film_colour
+from dyngs_plugins.priors.pixels import resize_image
 
 if TYPE_CHECKING:
     import av
@@ -110,15 +110,13 @@ class FilmFrame:
     def pixels(self, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
         """Upright sRGB of (height, width), area-averaged when shrinking."""
         turns = round(self.facts.rotation / 90) % 4
-        stored = size[::-1] if turns % 2 else size
+        stored = (size[1], size[0]) if turns % 2 else size
         picture, hdr = self.picture, self.facts.transfer in film_colour.NAMES
         matrix = int(picture.colorspace)
         if matrix == UNSPECIFIED:
             matrix = BT709 if picture.height >= 720 else BT601
         pixels = picture.to_ndarray(format="rgb48le" if hdr else "rgb24", src_colorspace=matrix)
-        if pixels.shape[:2] != stored:
-            shrinks = stored[0] <= pixels.shape[0] and stored[1] <= pixels.shape[1]
-            pixels = cv2.resize(pixels, stored[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        pixels = resize_image(pixels, stored)
         if hdr:
             pixels = film_colour.to_srgb(pixels.astype(np.uint16), self.facts.transfer)
         return np.ascontiguousarray(np.rot90(pixels, turns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections import Counter
@@ -106,9 +107,14 @@ class Film:
         for frame in frames:
             yield Taken(frame.seconds, "", frame.pixels)
 
+    @functools.cached_property
+    def _claimed_times(self) -> list[float]:
+        """Of all its frames; the whole file is gone through for them, so once."""
+        return packet_times(self.path)
+
     def _times(self, choice: Choice) -> list[float]:
         """Claimed times of the frames before thinning to --max-frames."""
-        times = [t for t in packet_times(self.path) if (choice.start or 0.0) <= t < (choice.end or math.inf)]
+        times = [t for t in self._claimed_times if (choice.start or 0.0) <= t < (choice.end or math.inf)]
         return times if choice.fps is None else list(evenly(times, choice.fps, float))
 
     def _stride(self, choice: Choice) -> int:

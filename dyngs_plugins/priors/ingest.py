@@ -12,6 +12,7 @@ from dyngs_plugins.priors.files import atomic_file
 from dyngs_plugins.priors.footage import Choice, find_footage
 from dyngs_plugins.priors.frame_report import FrameReport, read_frame_report
 from dyngs_plugins.priors.ingest_footage import footage_clip, is_footage, open_footage_clip
+from dyngs_plugins.priors.pixels import resize_image
 from dyngs_plugins.priors.prepared import (
     RECORD,
     PreparedClip,
@@ -26,7 +27,6 @@ from dyngs_plugins.priors.som_files import write_cameras, write_clip_json, write
 from dyngs_plugins.priors.sources import (
     Source,
     read_source,
-    resize_image,
     resized,
     subset,
 )

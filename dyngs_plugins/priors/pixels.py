@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -58,6 +59,14 @@ def require_8_bits(image: Image.Image) -> None:
     """Raise a ValueError for pictures of deeper channels, whose values Pillow would clip to white."""
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"one channel of mode {image.mode}; expected 8 bits a channel")
+
+
+def resize_image(image: Shaped[np.ndarray, "a b c"], size: tuple[int, int]) -> Shaped[np.ndarray, "h w c"]:
+    """The image at (height, width): area-averaged when shrinking, bicubic when enlarging."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def composited(pixels: UInt8[Tensor, "*n c"], background: Float[Tensor, "3"] | None) -> Float[Tensor, "*n 3"]:

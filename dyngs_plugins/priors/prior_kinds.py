@@ -24,7 +24,6 @@ from dyngs_plugins.priors.track_windows import (
     TrackWindow,
     pairs_complete,
     read_track_window,
-    unknown_rows,
     write_track_window,
 )
 
@@ -174,10 +173,7 @@ class TrackKind(PriorKind):
         if not path.is_file():
             pair = self.pair_folder / f"{self.stems[i]}_{self.stems[j]}.npy"
             return read_track_pair(pair) if self.uses_pairs and pair.is_file() else None
-        stored = _stored_window(path, path.stat().st_mtime_ns)
-        if self.stems[j] in stored.frames:
-            return stored.rows[stored.frames.index(self.stems[j])]
-        return unknown_rows(stored.query_rows)
+        return _stored_window(path, path.stat().st_mtime_ns).rows_in(self.stems[j])
 
 
 @functools.lru_cache(maxsize=8)

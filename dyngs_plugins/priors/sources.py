@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float
 
@@ -161,14 +160,6 @@ def subset(frames: FrameSequence, keep: list[int]) -> FrameSequence:
         frame_index=tuple(frames.frame_index[i] for i in keep),
         **cameras,
     )
-
-
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Area-averaged when shrinking, bicubic when enlarging."""
-    if image.shape[:2] == size:
-        return image
-    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def _image_files(folder: Path) -> list[Path]:

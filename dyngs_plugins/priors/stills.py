@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from dyngs_plugins.priors.pixels import UNREADABLE, opened
+from dyngs_plugins.priors.pixels import UNREADABLE, opened, resize_image
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)
@@ -81,10 +80,7 @@ def read_still(path: Path, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h 
         alpha = pixels[..., 3:].astype(np.float32) / 255.0
         pixels = (pixels[..., :3] * alpha + 255.0 * (1.0 - alpha) + 0.5).astype(np.uint8)
     pixels = np.ascontiguousarray(pixels[..., :3])
-    if pixels.shape[:2] != size:
-        shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
-        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return pixels, seen_through
+    return resize_image(pixels, size), seen_through
 
 
 def exif_focal(path: Path, size: tuple[int, int]) -> tuple[float, str] | None:

@@ -99,6 +99,10 @@ class StoredWindow:
     def query_rows(self) -> Float[np.ndarray, "p 4"]:
         return self.rows[self.place]
 
+    def rows_in(self, name: str) -> Float[np.ndarray, "p 4"]:
+        """The rows of one image; outside the window the query pixels with logits that say nothing."""
+        return self.rows[self.frames.index(name)] if name in self.frames else unknown_rows(self.query_rows)
+
 
 def read_track_window(path: Path) -> StoredWindow:
     """Read ``NAME.npz``.
@@ -255,10 +259,8 @@ def pairs_from_windows(folder: Path, names: Sequence[str], out: Path) -> None:
     """
     for query in names:
         stored = read_track_window(folder / f"{query}.npz")
-        nothing = unknown_rows(stored.query_rows)
         for target in names:
-            rows = stored.rows[stored.frames.index(target)] if target in stored.frames else nothing
-            write_track_pair(out / f"{query}_{target}.npy", rows)
+            write_track_pair(out / f"{query}_{target}.npy", stored.rows_in(target))
 
 
 def window_from_pairs(folder: Path, names: Sequence[str], query: int, reach: int | None = None) -> TrackWindow:

@@ -108,6 +108,19 @@ class TrackProvider(PriorProvider):
     kind: ClassVar[str] = "tracks"
 
 
+def track_rows(
+    xy: Float[np.ndarray, "p 2"], error: Float[np.ndarray, "p"], visible: Bool[np.ndarray, "p"], max_error: float
+) -> Float[np.ndarray, "p 4"]:
+    """Rows of points: logits in the reader's sense, visible and confident where the error in pixels is small (sheet
+    section 10).
+
+    Args:
+        max_error: pixels from where on a position is more unsure than sure.
+    """
+    uncertainty = np.clip(2.0 * (error - max_error), -4.0, 4.0)
+    return np.column_stack([xy, np.where(visible, -4.0, 4.0), uncertainty]).astype(np.float32)
+
+
 def query_pixels(mask: Bool[np.ndarray, "h w"], stride: int) -> Float[np.ndarray, "p 2"]:
     """Moving pixels (x, y) with both coordinates a multiple of `stride`, in raster order (sheet section 10)."""
     y, x = np.nonzero(mask[::stride, ::stride])

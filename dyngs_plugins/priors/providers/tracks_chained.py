@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels
+from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels, track_rows
 from dyngs_plugins.priors.providers.flow_math import inside, sample
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.working_size import flow_at, flows_fit, working_inputs
@@ -108,23 +108,19 @@ class ChainedTracks(TrackProvider):
             chains = {q: chain for q, chain in chains.items() if abs(t - q) <= reach}
             for q, chain in chains.items():
                 self._advance(inputs, chain, t, direction, age=abs(t - q))
-                yield q, t, self._rows(chain.positions[-1], chain.errors[-1], chain.visible[-1])
+                yield q, t, self._rows(chain)
             if t in queries:
                 chains[t] = chain = self._start(inputs, t)
-                yield t, t, self._rows(chain.positions[-1], chain.errors[-1], chain.visible[-1])
+                yield t, t, self._rows(chain)
 
     def _start(self, inputs: PriorInputs, q: int) -> _Chain:
         queries = query_pixels(inputs.mask(q), self.stride)
         colour = sample(_blurred_lab(inputs, q), queries)
         return _Chain(queries, colour, [queries], [np.zeros(len(queries))], [np.ones(len(queries), bool)])
 
-    def _rows(
-        self, xy: Float[np.ndarray, "p 2"], error: Float[np.ndarray, "p"], visible: Bool[np.ndarray, "p"]
-    ) -> Float[np.ndarray, "p 4"]:
-        """Logits in the reader's sense: visible and confident where the error is small (sheet section 10)."""
-        occlusion = np.where(visible, -4.0, 4.0)
-        uncertainty = np.clip(2.0 * (error - self.max_round_trip_px), -4.0, 4.0)
-        return np.column_stack([xy, occlusion, uncertainty]).astype(np.float32)
+    def _rows(self, chain: _Chain) -> Float[np.ndarray, "p 4"]:
+        """Where the chain has come to."""
+        return track_rows(chain.positions[-1], chain.errors[-1], chain.visible[-1], self.max_round_trip_px)
 
     def _advance(self, inputs: PriorInputs, chain: _Chain, t: int, direction: int, age: int) -> None:
         """Add frame t, `age` frames from the chain's start, to a chain."""

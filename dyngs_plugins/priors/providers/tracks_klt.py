@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels
+from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels, track_rows
 from dyngs_plugins.priors.providers.flow_math import inside, sample
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.tracks_chained import carried_by_neighbours, moving_nearby
@@ -58,7 +58,7 @@ class KLTTracks(TrackProvider):
         for q in indices:
             frames = window_of(count, q, count if self.reach is None else self.reach)
             queries = query_pixels(inputs.mask(q), self.stride)
-            rows = {q: self._rows(queries, np.zeros(len(queries)), np.ones(len(queries), bool))}
+            rows = {q: track_rows(queries, np.zeros(len(queries)), np.ones(len(queries), bool), self.max_round_trip_px)}
             for direction in (1, -1):
                 rows.update(self._follow(inputs, q, queries, [t for t in frames if (t - q) * direction > 0], direction))
             yield q, {"tracks": TrackWindow(frames, np.stack([rows[t] for t in frames]), q)}
@@ -73,7 +73,8 @@ class KLTTracks(TrackProvider):
             if len(queries):
                 position, error = self._step(inputs, (q, t - direction, t), queries, position, error, template)
             visible = np.isfinite(error)
-            yield t, self._rows(position, np.where(visible, error, self.max_round_trip_px + _HIDDEN_ERROR), visible)
+            error_px = np.where(visible, error, self.max_round_trip_px + _HIDDEN_ERROR)
+            yield t, track_rows(position, error_px, visible, self.max_round_trip_px)
 
     def _step(
         self, inputs: PriorInputs, frames: tuple[int, int, int], queries: Float[np.ndarray, "p 2"],
@@ -120,13 +121,6 @@ class KLTTracks(TrackProvider):
             maxLevel=levels, criteria=criteria, flags=cv2.OPTFLOW_USE_INITIAL_FLOW, minEigThreshold=1e-4,
         )  # fmt: skip
         return end[:, 0], status[:, 0] > 0
-
-    def _rows(
-        self, xy: Float[np.ndarray, "p 2"], error: Float[np.ndarray, "p"], visible: Bool[np.ndarray, "p"]
-    ) -> Float[np.ndarray, "p 4"]:
-        """Logits in the reader's sense: visible and confident where the error is small (sheet section 10)."""
-        uncertainty = np.clip(2.0 * (error - self.max_round_trip_px), -4.0, 4.0)
-        return np.column_stack([xy, np.where(visible, -4.0, 4.0), uncertainty]).astype(np.float32)
 
 
 def patches(grey: UInt8[np.ndarray, "h w"], xy: Float[np.ndarray, "p 2"]) -> Float[np.ndarray, "p k"]:
