@@ -17,6 +17,9 @@ from dyngs_plugins.motion.rotations import matrix_to_6d
 if TYPE_CHECKING:
     from dyngs_plugins.priors.lifting import Tracks3D
 
+HIDDEN_CERTAINTY = 0.01
+"""What a track's place counts in a fit where it was only interpolated, or held, between frames that show it."""
+
 
 @dataclass(frozen=True)
 class FittedBases:
@@ -51,6 +54,13 @@ def fit_bases(
         transls.append(t)
     coefs = 10.0 * torch.exp(-torch.cdist(canonical, centres))
     return FittedBases(torch.stack(rots), torch.stack(transls), coefs)
+
+
+def displacements(tracks: Tracks3D, canonical_frame: int) -> tuple[Float[Tensor, "n t 3"], Float[Tensor, "n t"]]:
+    """How each track moves, relative to its place in the canonical frame, and what each of its points counts in a fit."""
+    completed = interpolate_tracks(tracks.points, tracks.visible)
+    certainty = torch.where(tracks.visible, tracks.confidence, torch.zeros_like(tracks.confidence))
+    return completed - completed[:, canonical_frame, None], certainty.clamp_min(HIDDEN_CERTAINTY)
 
 
 def interpolate_tracks(points: Float[Tensor, "n t c"], visible: Bool[Tensor, "n t"]) -> Float[Tensor, "n t c"]:

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
-from dyngs_plugins.motion.bases_init import interpolate_tracks
+from dyngs_plugins.motion.bases_init import displacements
 from dyngs_plugins.randomness import draw_of_step
 from dyngs_plugins.raster.harmonics import SH_C0
 from dyngs_plugins.types import Gaussians
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 PARTS = 3
 """Coefficients of one term: of the power, the sine and the cosine."""
-HIDDEN_CERTAINTY = 0.01
-"""Weight in the fit to tracks of a place that was only interpolated, or held, between frames that show it."""
 
 
 @dataclass
@@ -142,11 +140,9 @@ class PolynomialFourier(MotionField):
 
     def initialise(self, tracks: Tracks3D, canonical_frame: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         c = self.config
-        completed = interpolate_tracks(tracks.points, tracks.visible)
-        moved = completed - completed[:, canonical_frame, None]
-        certainty = torch.where(tracks.visible, tracks.confidence, torch.zeros_like(tracks.confidence))
+        moved, certainty = displacements(tracks, canonical_frame)
         tau = c.time_scale * torch.linspace(0, 1, moved.shape[1], dtype=torch.float64) + c.time_offset
-        fitted = fit_terms(moved, certainty.clamp_min(HIDDEN_CERTAINTY), tau, c.position_terms, c.fit_roughness)
+        fitted = fit_terms(moved, certainty, tau, c.position_terms, c.fit_roughness)
         return {**self._still(moved.shape[0], moved), "position_terms": fitted}
 
     def start_from_points(self, means, times, generator: torch.Generator) -> Mapping[str, Tensor]:

@@ -18,15 +18,12 @@ from torch.optim import Optimizer
 
 from dyngs_plugins.motion import hermite, hermite_control
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
-from dyngs_plugins.motion.bases_init import interpolate_tracks
+from dyngs_plugins.motion.bases_init import displacements
 from dyngs_plugins.types import Gaussians
 
 if TYPE_CHECKING:
     from dyngs_plugins.gaussian_sets import GaussianSet
     from dyngs_plugins.priors.lifting import Tracks3D
-
-HIDDEN_CERTAINTY = 0.01
-"""Weight in the initial fit of a track's place where it was only interpolated, or held, between frames that show it."""
 
 
 @dataclass
@@ -92,11 +89,9 @@ class HermiteSpline(MotionField):
     # --- starting -----------------------------------------------------------------------------------------------
 
     def initialise(self, tracks: Tracks3D, canonical_frame: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        completed = interpolate_tracks(tracks.points, tracks.visible)
-        moved = (completed - completed[:, canonical_frame, None]) / self.config.scale
-        certainty = torch.where(tracks.visible, tracks.confidence, torch.zeros_like(tracks.confidence))
-        times = torch.linspace(0, 1, tracks.points.shape[1], dtype=torch.float64)
-        control = hermite.fit(moved, certainty.clamp_min(HIDDEN_CERTAINTY), times, self.capacity, self.config.stiffness)
+        moved, certainty = displacements(tracks, canonical_frame)
+        times = torch.linspace(0, 1, moved.shape[1], dtype=torch.float64)
+        control = hermite.fit(moved / self.config.scale, certainty, times, self.capacity, self.config.stiffness)
         return self._columns(control)
 
     def start_from_points(self, means, times, generator: torch.Generator) -> Mapping[str, Tensor]:
