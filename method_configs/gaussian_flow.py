@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from nerfstudio.plugins.types import MethodSpecification
 
-from dataparsers.auto import AutoDataParserConfig
 from dyngs_plugins.initialise import InitialiseConfig
 from dyngs_plugins.motion.polynomial_fourier import PolynomialFourierConfig
 from dyngs_plugins.objective import LossTerm
@@ -78,7 +77,7 @@ def small() -> DynamicTrainerConfig:
     config = splatting.make_small(full(), "dyn-gaussian-flow-small", steps)
     data, model = config.pipeline.datamanager, config.pipeline.model
     # The reference's 7 pixels (of Shape of Motion's masks) are meant for 540 rows.
-    data.dataparser = AutoDataParserConfig(options={"som-data": {"mask_erosion": 3}})
+    data.layout_options = {"som-data": {"mask_erosion": 3}}
     data.targets_per_frame = 0
     model.sets = (DYNAMIC, STATIC)
     model.initialise = InitialiseConfig(num_dynamic=4000, num_static=8000, static_from="frames")
