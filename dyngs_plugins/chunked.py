@@ -17,10 +17,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dyngs_plugins.raster import rasterize
+from dyngs_plugins.types import TRAILING
 
 _POSITIONAL = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks", "width", "height")
-_TRAILING = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "colors": 2, "covars": 3}
-"""Axes of each tensor that may also differ between cameras."""
 
 
 def rasterize_in_chunks(chunk: int, *tensors: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -50,7 +49,7 @@ def rasterize_in_chunks(chunk: int, *tensors: Any, **options: Any) -> tuple[Tens
 
 def _rows(name: str, value: Any, cameras: slice) -> Any:
     per_camera = name in ("viewmats", "Ks", "backgrounds") or (
-        name in _TRAILING and value is not None and value.ndim > _TRAILING[name]
+        name in TRAILING and value is not None and value.ndim > TRAILING[name]
     )
     return value[cameras] if per_camera and value is not None else value
 

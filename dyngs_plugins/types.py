@@ -18,7 +18,7 @@ from torch import Tensor
 from dyngs_plugins.motion.rotations import shepperd
 from dyngs_plugins.raster.ewa import quats_to_rotations
 
-_TRAILING = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "colors": 2, "harmonics": 3, "covars": 3}
+TRAILING = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "colors": 2, "harmonics": 3, "covars": 3}
 """Axes of each tensor of :class:`Gaussians` without an instant axis."""
 
 
@@ -56,7 +56,7 @@ class Gaussians:
         """Some of the rows, in the given order."""
         chosen = {
             name: tensor.index_select(-trailing, rows)
-            for name, trailing in _TRAILING.items()
+            for name, trailing in TRAILING.items()
             if (tensor := getattr(self, name)) is not None
         }
         columns = {name: column.index_select(0, rows) for name, column in self.columns.items()}
@@ -66,7 +66,7 @@ class Gaussians:
         """One instant, without the instant axis."""
         one = {
             name: tensor[index]
-            for name, trailing in _TRAILING.items()
+            for name, trailing in TRAILING.items()
             if (tensor := getattr(self, name)) is not None and tensor.ndim > trailing
         }
         return replace(self, **one)
@@ -98,7 +98,7 @@ def concatenate(parts: list[Gaussians], instants: int) -> Gaussians:
         return parts[0].replace(columns={})
 
     def join(name: str, tensors: list[Tensor]) -> Tensor:
-        trailing = _TRAILING[name]
+        trailing = TRAILING[name]
         if any(tensor.ndim > trailing for tensor in tensors):
             tensors = [t if t.ndim > trailing else t.expand(instants, *t.shape) for t in tensors]
         return torch.cat(tensors, dim=-trailing)
@@ -106,7 +106,7 @@ def concatenate(parts: list[Gaussians], instants: int) -> Gaussians:
     if any(part.covars is not None for part in parts):
         parts = [part.replace(covars=part.covariances()) for part in parts]
     joined = {}
-    for name in _TRAILING:
+    for name in TRAILING:
         tensors = [tensor for part in parts if (tensor := getattr(part, name)) is not None]
         if len(tensors) == len(parts):
             joined[name] = join(name, tensors)
