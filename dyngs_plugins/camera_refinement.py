@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dyngs_plugins.config import ComponentConfig
 from dyngs_plugins.exposure import se3
+from dyngs_plugins.parameter_groups import parameter_groups
 
 
 @dataclass
@@ -75,7 +76,7 @@ class CameraRefinement(nn.Module):
         return {"camera_anchor": self.config.anchor * self.twists[view_index].square().sum(dim=-1).mean()}
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {f"camera_{name}": [parameter] for name, parameter in self.named_parameters()}
+        return parameter_groups(self, "camera")
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         saved = state_dict.get(f"{prefix}twists")

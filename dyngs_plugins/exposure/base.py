@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dyngs_plugins.config import ComponentConfig
+from dyngs_plugins.parameter_groups import parameter_groups
 from dyngs_plugins.types import Gaussians, Instants, Render
 
 if TYPE_CHECKING:
@@ -105,9 +106,7 @@ class ExposureModel(nn.Module, ABC):
 
         Their learning rates are the config's, see :meth:`ExposureConfig.rates`.
         """
-        groups = {name: [parameter] for name, parameter in self.named_parameters(recurse=False)}
-        groups.update({name: list(part.parameters()) for name, part in self.named_children()})
-        return {f"exposure_{name}": parameters for name, parameters in groups.items() if parameters}
+        return parameter_groups(self, "exposure")
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         require_same_views(self, state_dict, prefix)

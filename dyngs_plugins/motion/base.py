@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dyngs_plugins.config import ComponentConfig
+from dyngs_plugins.parameter_groups import parameter_groups
 from dyngs_plugins.types import Gaussians
 
 if TYPE_CHECKING:
@@ -130,9 +131,7 @@ class MotionField(nn.Module, ABC):
 
         The method's config gives each group an optimizer.
         """
-        groups = {name: [parameter] for name, parameter in self.named_parameters(recurse=False)}
-        groups.update({name: list(part.parameters()) for name, part in self.named_children()})
-        return {f"motion_{name}": parameters for name, parameters in groups.items() if parameters}
+        return parameter_groups(self, "motion")
 
 
 @dataclass
