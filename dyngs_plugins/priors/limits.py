@@ -62,11 +62,10 @@ def memory_advice(kind: str, provider: str, size: tuple[int, int], memory_gb: fl
     try:
         yield
     except Exception as error:
-        if not _is_memory(error) or isinstance(error, OutOfMemory):
+        if not is_memory(error) or isinstance(error, OutOfMemory):
             raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise OutOfMemory(
-            f"The {kind} provider {provider!r} ran out of memory ({first}). Lower --memory-gb (now {memory_gb:g})"
+            f"The {kind} provider {provider!r} ran out of memory ({first_line(error)}). Lower --memory-gb (now {memory_gb:g})"
             f"{', ' + hint if hint else ''} or the size of the images (now {size[1]}x{size[0]}, into another --out with "
             "a lower --height), and run the same command again: what is finished is kept."
         ) from error
@@ -94,15 +93,20 @@ def bytes_to_come(kind: PriorKind, missing: int) -> float:
     return clip_bytes(missing, kind.size, {kind.name: BYTES_PER_PIXEL.get(kind.name, 4.0)})
 
 
-def _is_memory(error: BaseException) -> bool:
-    """Torch's and OpenCV's own kinds are told by name and text, so that neither has to be imported."""
+def first_line(error: BaseException) -> str:
+    """The beginning of what an error says, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether memory ran out. Torch's and OpenCV's own kinds are told by name and text, so that neither has to be imported."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error)
     cv2_failed = type(error).__module__ == "cv2" and "Insufficient memory" in text
-    return cv2_failed or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-    )
+    said = ("out of memory", "can't allocate memory", "not enough memory")
+    return cv2_failed or (isinstance(error, RuntimeError) and any(words in text for words in said))
 
 
 def _existing(folder: Path) -> Path:

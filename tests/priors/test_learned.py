@@ -75,7 +75,8 @@ def test_nothing_optional_is_imported_with_the_providers(monkeypatch):
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB"), MemoryError(),
-              RuntimeError("[enforce fail] not enough memory: you tried to allocate 9 GB")],
+              RuntimeError("[enforce fail] not enough memory: you tried to allocate 9 GB"),
+              RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 GB")],
 )  # fmt: skip
 def test_out_of_memory_says_what_to_lower(error):
     with (

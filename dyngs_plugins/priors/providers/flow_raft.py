@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from dyngs_plugins.priors.limits import first_line
 from dyngs_plugins.priors.providers.base import FlowProvider
 from dyngs_plugins.priors.providers.learned import (
     choose_device,
-    first_line,
     memory_advice,
     missing_package,
     result_settings,

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dyngs_plugins.priors.limits import first_line, is_memory
+
 if TYPE_CHECKING:
     import torch
 
@@ -171,14 +173,10 @@ def memory_advice(advice: Callable[[], str]) -> Iterator[None]:
     Raises:
         ValueError: instead of torch's error.
     """
-    import torch
-
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ValueError(f"Out of memory ({first_line(error)}). {advice()}") from error
-    except RuntimeError as error:
-        if "not enough memory" not in str(error) and "out of memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory(error):
             raise
         raise ValueError(f"Out of memory ({first_line(error)}). {advice()}") from error
 
@@ -186,8 +184,3 @@ def memory_advice(advice: Callable[[], str]) -> Iterator[None]:
 def result_settings(provider: Any) -> dict[str, Any]:
     """The fields of a provider that decide its result."""
     return {name: value for name, value in dataclasses.asdict(provider).items() if name not in NOT_RESULT}
-
-
-def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

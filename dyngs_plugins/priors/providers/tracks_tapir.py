@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from dyngs_plugins.priors.limits import first_line
 from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.learned import (
     choose_device,
-    first_line,
     memory_advice,
     missing_package,
     result_settings,
