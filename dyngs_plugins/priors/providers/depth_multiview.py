@@ -49,6 +49,9 @@ class MultiViewDepth(DepthProvider):
     #: Relative difference of disparity beyond which a neighbouring frame is another surface.
     smooth_tolerance: float = 0.1
 
+    def __post_init__(self) -> None:
+        self._shares: list[tuple[float, float]] = []  # of what is triangulated and what is cut off, by frame
+
     def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
         """See `PriorProvider.compute`.
 
@@ -64,7 +67,7 @@ class MultiViewDepth(DepthProvider):
                 "elsewhere: --depth depth-anything or depth-pro (networks), or --depth files (yours, also without the "
                 "cameras' scale)."
             )
-        self.shares = []  # no field: it is no setting
+        self._shares = []
         # Masks end at the last frame. If memory holds the latest flows only, they are used before they are gone.
         for i in indices if flows_fit(small, 2 * len(FitSettings().offsets)) else reversed(indices):
             disparity = self._smoothed(small, i)
@@ -74,15 +77,14 @@ class MultiViewDepth(DepthProvider):
             still = ~small.mask(i)
             seen = data_weight(still_fit(small, i, FitSettings())) > _TRIANGULATED
             outside = (disparity < limits[0]) | (disparity > limits[1])
-            self.shares.append((seen[still].mean() if still.any() else 0.0, outside.mean()))
+            self._shares.append((seen[still].mean() if still.any() else 0.0, outside.mean()))
             yield i, {"disparity": np.clip(disparity, *limits).astype(np.float32)}
 
     def notes(self) -> tuple[str, ...]:
         """How much of the depth is measured and how much is guessed."""
-        shares = self.__dict__.get("shares")
-        if not shares:
+        if not self._shares:
             return ()
-        seen, outside = (100.0 * np.mean(share) for share in zip(*shares, strict=True))
+        seen, outside = (100.0 * np.mean(share) for share in zip(*self._shares, strict=True))
         return (
             f"{seen:.0f} % of the pixels that stand still are triangulated, the others are filled in along the image; "
             f"{outside:.1f} % were nearer or further than anything triangulated and are cut off there.",

@@ -65,10 +65,13 @@ class EpipolarMasks(MaskProvider):
     #: Colours are compared with the frames at +- these offsets.
     colour_offsets: tuple[int, ...] = (2, 4, 8)
 
+    def __post_init__(self) -> None:
+        self._notes: tuple[str, ...] = ()
+
     def compute(self, inputs: PriorInputs, indices: Sequence[int]) -> Iterator[FrameResult]:
         """See `PriorProvider.compute`; a frame looks at its neighbours only."""
         small = working_inputs(inputs, self.working_side)
-        self.said = () if self.uses_poses(small) else (_WITHOUT_POSES,)  # no field: it is no setting
+        self._notes = () if self.uses_poses(small) else (_WITHOUT_POSES,)
         reach = 2 * (self.vote_frames + self.mask_vote_frames)
         evidence = Recent(lambda i: self._evidence(small, i), reach)
         single = Recent(lambda i: self._frame_mask(small, i, evidence), reach)
@@ -80,7 +83,7 @@ class EpipolarMasks(MaskProvider):
 
     def notes(self) -> tuple[str, ...]:
         """Where the poses were not used, and why."""
-        return self.__dict__.get("said", ())
+        return self._notes
 
     def _frame_mask(
         self, inputs: PriorInputs, i: int, evidence: Callable[[int], Float[np.ndarray, "h w 3"]]

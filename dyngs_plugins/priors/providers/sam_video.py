@@ -51,7 +51,7 @@ class SamVideo:
         for i, masks in self._window(image, range(first, last), start, prompts):
             if i in (first, last - 1):
                 ends[i] = masks
-            yield i, _union(masks, image)
+            yield i, _union(masks)
         for edge, step in ((last - 1, 1), (first, -1)):
             yield from self._onward(image, count, edge, step, ends[edge])
 
@@ -70,7 +70,7 @@ class SamVideo:
                 return
             for i, masks in self._window(image, frames, edge, seen):
                 if i != edge:
-                    yield i, _union(masks, image)
+                    yield i, _union(masks)
                 if i == far:
                     reached = masks
             edge, masks = far, reached
@@ -173,5 +173,5 @@ def _session_inputs(prompts: Sequence[ObjectPrompt] | Masks) -> dict[str, Any]:
     return inputs
 
 
-def _union(masks: Masks, image: Image) -> Bool[np.ndarray, "h w"]:
+def _union(masks: Masks) -> Bool[np.ndarray, "h w"]:
     return np.any(list(masks.values()), axis=0)
