@@ -26,6 +26,7 @@ import numpy as np
 import tyro
 
 from dyngs_plugins.hooks import find_provider
+from dyngs_plugins.priors.cameras.rotation import align_sim3, nearest_rotation, trajectory_error
 from dyngs_plugins.priors.clip_files import read_json
 from dyngs_plugins.priors.previews import write_previews
 from dyngs_plugins.priors.prior_kinds import KINDS
@@ -132,14 +133,10 @@ def score_poses(truth: Truth, stems: tuple[str, ...], world_T_camera: np.ndarray
     if truth.world_T_camera is None:
         return {}, 1.0
     index = [truth.stems.index(stem) for stem in stems]
-    target, source = truth.world_T_camera[index, :3, 3], world_T_camera[:, :3, 3]
-    a, b = source - source.mean(0), target - target.mean(0)
-    U, S, Vt = np.linalg.svd(b.T @ a)
-    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])
-    scale = float((S * np.diag(sign)).sum() / max((a**2).sum(), 1e-12))
-    error = scale * a @ (U @ sign @ Vt).T - b
-    path = np.linalg.norm(np.diff(target, axis=0), axis=1).sum()
-    return {"ATE / path": float(np.sqrt((error**2).sum(1).mean()) / path)}, scale
+    true = truth.world_T_camera[index]
+    error, length = trajectory_error(world_T_camera, true)
+    scale, _, _ = align_sim3(world_T_camera[:, :3, 3], true[:, :3, 3])
+    return {"ATE / path": error / max(length, 1e-12)}, scale
 
 
 def resize_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -170,9 +167,8 @@ def perturbed(frames: FrameSequence, truth: Truth, share: float, seed: int = 0) 
         z = 1.0 / truth.disparity[stem][xy[:, 1].astype(int), xy[:, 0].astype(int)]
         world = (rays * z[:, None]) @ poses[i, :3, :3].T + poses[i, :3, 3]
         towards = world - (poses[i, :3, 3] + drift[i])
-        M = (towards / np.linalg.norm(towards, axis=1)[:, None]).T @ (rays / np.linalg.norm(rays, axis=1)[:, None])
-        U, _, Vt = np.linalg.svd(M)
-        poses[i, :3, :3] = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
+        towards, rays = (v / np.linalg.norm(v, axis=1)[:, None] for v in (towards, rays))
+        poses[i, :3, :3] = nearest_rotation(towards.T @ rays)
         poses[i, :3, 3] += drift[i]
     K = frames.K.copy()
     K[:, 0, 0] *= 1 + share
