@@ -68,8 +68,12 @@ def number(value: object) -> float:
     return float(value)
 
 
-def load_npy(path: Path, what: str, mmap: bool = False) -> np.ndarray:
-    """A numeric ``.npy`` array (float32 unless memory-mapped); never unpickles."""
+def load_npy(path: Path, what: str, mmap: bool = False, kinds: str = "fiu") -> np.ndarray:
+    """A numeric ``.npy`` array (float32 unless memory-mapped); never unpickles.
+
+    Args:
+        kinds: numpy's letters of what counts as numbers; "b" for yes and no.
+    """
     try:
         array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, TokenError, MemoryError, OverflowError, TypeError) as error:
@@ -77,7 +81,7 @@ def load_npy(path: Path, what: str, mmap: bool = False) -> np.ndarray:
             f"{path}: cannot be read as a {what} ({error}). Expected a complete .npy file of numbers; this one is "
             "truncated or of another kind. Delete it and compute it again."
         ) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
         kind = getattr(array, "dtype", type(array).__name__)
         raise ValueError(f"{path}: cannot be read as a {what}. Expected numbers, found {kind}.")
     return array if mmap else array.astype(np.float32, copy=False)

@@ -109,14 +109,9 @@ def _check_shape(path: Path, shape: tuple[int, ...], size: tuple[int, int] | Non
 
 def _booleans(path: Path, mmap: bool = False) -> Shaped[np.ndarray, "h w"]:
     """A ``.npy`` of booleans or numbers above 0.5."""
-    try:
-        array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError, OverflowError, TypeError) as error:
-        raise ValueError(f"{path}: cannot be read as a visibility map ({error}). Expected booleans [h, w]. "
-                         f"{_ADVICE}") from error  # fmt: skip
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "bfiu" or len(map_shape(array.shape)) != 2:
-        raise ValueError(f"{path}: {getattr(array, 'dtype', type(array).__name__)} of shape "
-                         f"{getattr(array, 'shape', ())}. Expected booleans [h, w]. {_ADVICE}")  # fmt: skip
+    array = load_npy(path, "visibility map", mmap, kinds="bfiu")
+    if len(map_shape(array.shape)) != 2:
+        raise ValueError(f"{path}: {array.dtype} of shape {array.shape}. Expected booleans [h, w]. {_ADVICE}")
     return array if mmap else array.reshape(map_shape(array.shape)) > 0.5
 
 

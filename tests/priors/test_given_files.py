@@ -103,6 +103,16 @@ def test_masks_of_every_form(frames, tmp_path):
     np.testing.assert_array_equal(made(MaskFiles(folder=str(folder), invert=True), frames, "mask")[0], ~mask)
 
 
+def test_masks_of_yes_and_no_are_read_from_arrays_too(frames, tmp_path):
+    mask = np.zeros(SIZE, bool)
+    mask[4:10, 8:20] = True
+    (tmp_path / "given").mkdir()
+    for name in NAMES:
+        np.save(tmp_path / "given" / f"{name}.npy", mask)
+    for found in made(MaskFiles(folder=str(tmp_path / "given")), frames, "mask"):
+        np.testing.assert_array_equal(found, mask)
+
+
 def test_a_mask_of_another_shape_is_refused(frames, tmp_path):
     folder = tmp_path / "given"
     folder.mkdir()

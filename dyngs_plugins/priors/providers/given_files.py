@@ -84,9 +84,9 @@ def given_folder(kind: str, folder: str, frames: FrameSequence) -> Path:
 
 
 def read_array(path: Path, what: str) -> np.ndarray:
-    """The numbers of a .npy or of the only array of a .npz, at their own type; never unpickles."""
+    """The numbers of a .npy or of the only array of a .npz; never unpickles."""
     if path.suffix.lower() == ".npy":
-        return load_npy(path, what)
+        return load_npy(path, what, kinds="fiub")
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = list(stored)
