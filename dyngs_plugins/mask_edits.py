@@ -20,9 +20,9 @@ from dyngs_plugins.priors.providers.flow_dis import DISFlow
 from dyngs_plugins.priors.providers.flow_math import round_trip_error, warp
 from dyngs_plugins.priors.providers.inputs import read_rgb
 from dyngs_plugins.priors.providers.masks_epipolar import clean, grab_cut
+from dyngs_plugins.priors.sources import IMAGE_SUFFIXES, image_files
 
 BACKUP = "masks_before_editing"
-SUFFIXES = (".png", ".jpg", ".jpeg")
 UNDO_STEPS = 100
 _ROUND_TRIP_PX = 1.5
 _SPECK = 0.0005  # of the image; smaller specks and holes of a carried mask are removed
@@ -58,9 +58,9 @@ class MaskEditor:
 
     def __init__(self, root: Path, sequence: str, segment: Segmenter | None = None) -> None:
         folder = root / "images" / sequence
-        self.files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+        self.files = image_files(folder)
         if not self.files:
-            raise FileNotFoundError(f"{folder}: no images ({', '.join(SUFFIXES)}) in it.")
+            raise FileNotFoundError(f"{folder}: no images ({', '.join(IMAGE_SUFFIXES)}) in it.")
         self.root, self.sequence, self.segment = root, sequence, segment or region_by_colour
         stems = tuple(file.stem for file in self.files)
         height, width = read_rgb(self.files[0]).shape[:2]

@@ -26,11 +26,12 @@ def inspect(
     from dyngs_plugins import inspection_footage as footage
     from dyngs_plugins.inspection import contents, inspect_folder, report
     from dyngs_plugins.inspection_picture import check_out, draw, draw_footage
+    from dyngs_plugins.priors.footage import find_footage
 
     folder, out = folder.expanduser(), out.expanduser()
     check_out(folder, out)
     if not layout and footage.is_footage(folder):
-        cameras = footage.open_footage(folder)
+        cameras = find_footage(folder)
         draw_footage(folder, cameras, out)
         print(footage.report(folder, cameras))
         print(f"picture   {out}")

@@ -48,7 +48,7 @@ def read_source(root: Path) -> Source:
         return read_llff(root)
     if (root / "droid_recon").is_dir() or (root / "clip.json").is_file():
         return read_clip(root)
-    if any(_image_files(folder) for folder in (root / "images").glob("*")):
+    if any(image_files(folder) for folder in (root / "images").glob("*")):
         return read_clip(root)
     raise FileNotFoundError(f"{root}: no images found. {SUPPORTED}")
 
@@ -58,7 +58,7 @@ def read_llff(root: Path) -> Source:
 
     Bounds that are not positive, finite and ordered are ignored. One focal length is kept for all images.
     """
-    files = _image_files(root / "images") or _image_files(root)
+    files = image_files(root / "images") or image_files(root)
     if not files:
         raise FileNotFoundError(f"{root}: no .png or .jpg images in images/ beside poses_bounds.npy.")
     cameras = read_poses_bounds(root / "poses_bounds.npy", len(files))
@@ -90,7 +90,7 @@ def read_clip(root: Path) -> Source:
         raise FileNotFoundError(f"{root}: no images/SEQ/ folder. {SUPPORTED}")
     sequences = []
     for name in names:
-        files = _image_files(root / "images" / name)
+        files = image_files(root / "images" / name)
         if not files:
             raise FileNotFoundError(f"{root / 'images' / name}: no .png or .jpg images.")
         bare = FrameSequence.without_cameras(
@@ -162,10 +162,12 @@ def subset(frames: FrameSequence, keep: list[int]) -> FrameSequence:
     )
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder in name order, hidden files left out as the loaders do; none where there is no folder."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    files = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in files if p.is_file())
 
 
 def robust_bounds(bounds: Float[np.ndarray, "n 2"]) -> tuple[float, float] | None:
