@@ -68,7 +68,7 @@ def align(
     best, least = given, math.inf
     with frozen(scene), torch.enable_grad():
         for step in range(config.steps + 1):
-            moved = replace(given, camera_T_world=se3.invert(se3.exp(twist)) @ given.camera_T_world)
+            moved = replace(given, camera_T_world=se3.exp(-twist) @ given.camera_T_world)
             found = scene.render(moved, background=background, options=options).channels["rgb"][0]
             off = (found - image).abs().mean(dim=-1)
             error = off.mean() if valid is None else off[valid].mean()

@@ -41,7 +41,9 @@ class CameraRefinementConfig(ComponentConfig):
 
 
 class CameraRefinement(nn.Module):
-    """Parameters, where the config asks for them: ``twists [views, 6]`` [translation, rotation], ``log_focal [1]``."""
+    """Parameters, where the config asks for them: ``twists [views, 6]`` [translation, rotation] of ``given_T_refined``, and
+    ``log_focal [1]``.
+    """
 
     def __init__(self, config: CameraRefinementConfig, num_views: int):
         super().__init__()
@@ -49,17 +51,11 @@ class CameraRefinement(nn.Module):
         self.twists = nn.Parameter(torch.zeros(num_views, 6)) if config.poses else None
         self.log_focal = nn.Parameter(torch.zeros(1)) if config.focal else None
 
-    def motion(self, view_index: Int[Tensor, "b"]) -> Float[Tensor, "b 4 4"]:
-        """``given_T_refined`` of training views."""
-        if self.twists is None:
-            return torch.eye(4, device=view_index.device).expand(len(view_index), 4, 4)
-        return se3.exp(self.twists[view_index])
-
     def poses(self, camera_T_world: Float[Tensor, "b 4 4"], view_index: Int[Tensor, "b"]) -> Float[Tensor, "b 4 4"]:
         """The refined cameras of training views, from the given ones."""
         if self.twists is None:
             return camera_T_world
-        return se3.invert(self.motion(view_index)) @ camera_T_world
+        return se3.exp(-self.twists[view_index]) @ camera_T_world
 
     def intrinsics(self, K: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
         """Intrinsics with the refined focal length."""

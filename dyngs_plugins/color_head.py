@@ -99,7 +99,6 @@ class SandwichHead(ColorHead):
     network starts as nothing (W2 = 0), so an export, which has no place for it, starts as what is rendered.
     """
 
-    CHANNELS = 9
     lost_in_export = "what SplineGS's decoder adds to them for view and time"
 
     def __init__(self, config: SandwichHeadConfig):

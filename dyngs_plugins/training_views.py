@@ -127,8 +127,8 @@ class TrainingViews:
                 moved.append(camera_T_world)
                 continue
             ends = se3.log(self.found_motion(torch.tensor([place.before, place.after])))
-            motion = se3.exp(ends[0] * (1 - place.share) + ends[1] * place.share)
-            moved.append(se3.invert(motion) @ camera_T_world)
+            twist = ends[0] * (1 - place.share) + ends[1] * place.share
+            moved.append(se3.exp(-twist) @ camera_T_world)
         return replace(views, camera_T_world=torch.stack(moved))
 
 
