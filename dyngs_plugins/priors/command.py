@@ -6,7 +6,7 @@ import ast
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from dyngs_plugins.priors.layout_source import is_data_set, process_data_set
 from dyngs_plugins.priors.limits import clip_bytes, space_advice, space_warning
 from dyngs_plugins.priors.prepared import RECORD, PreparedClip, remove_leftovers
 from dyngs_plugins.priors.process import DEFAULT_CAMERAS, DEFAULT_PROVIDERS, make_priors, make_providers
+from dyngs_plugins.priors.progress import Track
 from dyngs_plugins.priors.summary import write_summary
 from dyngs_plugins.priors.timings import add_timing
 
@@ -133,7 +134,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Callable[..., Any]]:
+def _progress(console: Console) -> Iterator[Track]:
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         yield lambda items, title, total=None: bar.track(items, total=total, description=title)

@@ -7,7 +7,7 @@ is written: reading is deterministic, so a run that was killed ends with the sam
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from dyngs_plugins.priors.frame_report import (
     sharpness,
     write_frame_report,
 )
+from dyngs_plugins.priors.progress import Track
 from dyngs_plugins.priors.som_files import write_image
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ MIN_TRAINING_FRAMES = 3
 
 def extract(
     footage: list[tuple[str, Footage]], out: Path, size: tuple[int, int], choice: Choice, holdout: int,
-    track: Callable[..., Any],
+    track: Track,
 ) -> FrameReport:  # fmt: skip
     """Write the frames of simultaneous cameras.
 

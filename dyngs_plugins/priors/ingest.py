@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from dyngs_plugins.priors.prepared import (
     ordinal,
     target_size,
 )
+from dyngs_plugins.priors.progress import Say, Track
 from dyngs_plugins.priors.providers.inputs import FrameSequence, read_rgb
 from dyngs_plugins.priors.som_files import write_cameras, write_clip_json, write_eval_json, write_image
 from dyngs_plugins.priors.sources import (
@@ -34,8 +34,7 @@ from dyngs_plugins.priors.sources import (
 
 def open_clip(
     source: Path, out: Path | None, *, height: int | None, width: int | None, max_size: int | None, holdout: int,
-    track: Callable[..., Any], choice: Choice | None = None, right: Path | None = None,
-    say: Callable[[str], None] = print,
+    track: Track, choice: Choice | None = None, right: Path | None = None, say: Say = print,
 ) -> PreparedClip:  # fmt: skip
     """Read the source, check where to write, and write what is missing of images, cameras, clip.json and eval.json.
 
@@ -80,7 +79,7 @@ def open_clip(
 
 def _write_clip(
     read: Source, out: Path, size: tuple[int, int], holdout: int, request: dict[str, Any],
-    track: Callable[[Any, str], Any],
+    track: Track,
 ) -> PreparedClip:  # fmt: skip
     training, everything, views = [], [], []
     for camera, frames in enumerate(read.sequences):

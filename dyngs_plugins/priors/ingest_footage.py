@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from dyngs_plugins.priors.extract import extract, footage_request
 from dyngs_plugins.priors.footage import DEFAULT_SHORT_SIDE, Choice, Footage, bare_images
 from dyngs_plugins.priors.frame_report import FrameReport
 from dyngs_plugins.priors.prepared import PreparedClip, claim, ordinal, target_size
+from dyngs_plugins.priors.progress import Say, Track
 from dyngs_plugins.priors.providers.inputs import FrameSequence
 from dyngs_plugins.priors.sources import subset, with_camera_file
 
@@ -25,8 +25,8 @@ def is_footage(source: Path, right: Path | None = None) -> bool:
 
 def open_footage_clip(
     source: Path, out: Path | None, footage: list[tuple[str, Footage]],
-    wanted: tuple[int | None, int | None, int | None], choice: Choice, holdout: int, track: Callable[..., Any],
-    say: Callable[[str], None],
+    wanted: tuple[int | None, int | None, int | None], choice: Choice, holdout: int, track: Track,
+    say: Say,
 ) -> PreparedClip:  # fmt: skip
     """Frames out of films or bare images, and cameras where an earlier run has solved them."""
     if out is None:

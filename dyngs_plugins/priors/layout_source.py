@@ -23,8 +23,8 @@ from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.measures import measure
 from dyngs_plugins.priors.prepared import PreparedClip, claim, require_apart
 from dyngs_plugins.priors.prior_kinds import KINDS
-from dyngs_plugins.priors.process import Say, flow_provider, kinds_of, make_kind
-from dyngs_plugins.priors.progress import Track
+from dyngs_plugins.priors.process import flow_provider, kinds_of, make_kind
+from dyngs_plugins.priors.progress import Say, Track
 from dyngs_plugins.priors.providers.base import PriorProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.providers.learned import refuse_unavailable

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dyngs_plugins.priors.vector_maps import pixel_grid
 from dyngs_plugins.priors.views import ClipViews
 
 
@@ -124,8 +125,7 @@ def project(
 
 def unproject_map(views: ClipViews, index: int) -> Float[Tensor, "h w 3"]:
     """World points of all pixels of a view (those of unknown depth end at the camera)."""
-    y, x = torch.meshgrid(torch.arange(views.height), torch.arange(views.width), indexing="ij")
-    camera = unproject(torch.stack([x, y], dim=-1).float(), views.depth(index), views.K[index])
+    camera = unproject(pixel_grid((views.height, views.width)), views.depth(index), views.K[index])
     return _to_world(camera, views.camera_T_world[index])
 
 

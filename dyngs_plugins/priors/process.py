@@ -20,7 +20,7 @@ from dyngs_plugins.priors.limits import bytes_to_come, memory_advice, space_advi
 from dyngs_plugins.priors.measures import measure
 from dyngs_plugins.priors.prepared import PreparedClip
 from dyngs_plugins.priors.prior_kinds import KINDS, PriorKind
-from dyngs_plugins.priors.progress import Track
+from dyngs_plugins.priors.progress import Say, Track
 from dyngs_plugins.priors.providers.base import FlowProvider, PriorProvider
 from dyngs_plugins.priors.providers.camera_base import CameraProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
@@ -31,8 +31,6 @@ from dyngs_plugins.priors.solve import is_still, plain, put_cameras_aside, solve
 DEFAULT_PROVIDERS = {"flow": "dis", "masks": "epipolar", "depth": "multiview", "tracks": "chained"}
 """The provider of each kind that needs no downloaded weights."""
 DEFAULT_CAMERAS = "tracks"
-
-Say = Callable[[str], None]
 
 
 def make_providers(names: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, PriorProvider]:

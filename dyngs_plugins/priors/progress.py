@@ -1,11 +1,13 @@
-"""How work tells how far it is: it wraps what it goes through."""
+"""How work tells how far it is, by wrapping what it goes through, and what the user should know."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+Say = Callable[[str], None]
+"""Prints a line for the user."""
 
 
 class Track(Protocol):

@@ -7,22 +7,23 @@ like the files around it. So all of them are kept in `before_redo/KIND/SEQ/`, an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from dyngs_plugins.priors.prior_kinds import PriorKind
+from dyngs_plugins.priors.progress import Say
 
 FOLDER = "before_redo"
 PROVIDER_FILE = "provider.json"
 
 
-def put_kind_aside(kind: PriorKind, say: Callable[[str], None]) -> None:
+def put_kind_aside(kind: PriorKind, say: Say) -> None:
     """Move the files of one kind of one sequence, and their record, to `before_redo/`."""
     files = [path for i in range(len(kind.stems)) for path in kind.paths(i).values()]
     put_aside(kind.root, kind.name, kind.sequence, [*files, kind.folder / PROVIDER_FILE], say)
 
 
-def put_aside(root: Path, kind: str, sequence: str, files: Iterable[Path], say: Callable[[str], None]) -> None:
+def put_aside(root: Path, kind: str, sequence: str, files: Iterable[Path], say: Say) -> None:
     """Move those of the files that exist to `before_redo/KIND/SEQ/` (`SEQ-2/`, ... if there is one), and say so.
 
     Args:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from dyngs_plugins.priors.clip_files import read_json, write_json
 from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.prepared import PreparedClip, choose_keyframes, eval_view
-from dyngs_plugins.priors.progress import Track, silent
+from dyngs_plugins.priors.progress import Say, Track, silent
 from dyngs_plugins.priors.providers.camera_base import CameraProvider, SolvedCameras
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.redo import put_aside
@@ -27,7 +27,6 @@ from dyngs_plugins.priors.sources import subset, with_camera_file
 
 WEAK_FOCAL_PERCENT = 3.0
 """Relative standard deviation from where on a user is warned of a focal length that was searched for."""
-Say = Callable[[str], None]
 InputsOf = Callable[[FrameSequence, bool], PriorInputs]
 """What a provider may look at: the frames, and whether the flow files on disk are theirs."""
 

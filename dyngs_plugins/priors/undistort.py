@@ -82,8 +82,7 @@ class PixelMap:
     def of(cls, lens: Lens, size: tuple[int, int]) -> PixelMap:
         """The map of a lens for images of a size (height, width)."""
         height, width = size
-        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        xy, drawn = lens.bend(torch.stack([x, y], dim=-1).float())
+        xy, drawn = lens.bend(pixel_grid(size))
         edge = xy.new_tensor([width - 0.5, height - 0.5])
         return cls(xy, drawn & ((xy >= -0.5) & (xy <= edge)).all(dim=-1))
 
