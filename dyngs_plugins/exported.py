@@ -79,7 +79,8 @@ class ExportedScene:
 
         The viewer walks over every property.
         """
-        return logit(self.colors) if self.exported().harmonics is None else self.shs_0
+        whole = self.exported()
+        return logit(whole.colors) if whole.harmonics is None else whole.harmonics[:, 0]
 
     @property
     def features_rest(self) -> Float[Tensor, "n k 3"]:
@@ -98,5 +99,5 @@ class ExportedScene:
     @property
     def shs_rest(self) -> Float[Tensor, "n k 3"]:
         """The harmonics but the constant one (none where colours are plain)."""
-        harmonics = self.exported().harmonics
-        return self.colors.new_zeros(self.num_points, 0, 3) if harmonics is None else harmonics[:, 1:]
+        whole = self.exported()
+        return whole.colors.new_zeros(len(whole), 0, 3) if whole.harmonics is None else whole.harmonics[:, 1:]
