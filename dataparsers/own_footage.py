@@ -18,14 +18,21 @@ SECONDS_PER_FRAME = 14.0
 PIXELS = 480 * 853
 
 
-def is_own_footage(root: Path) -> bool:
-    """Whether there is a film or bare images, and no layout that claims them."""
-    from dataparsers.registry import claims, neighbour
+def is_footage(root: Path) -> bool:
+    """Whether a path is a film, or a folder of images that no layout claims."""
+    from dataparsers.registry import claims
     from dyngs_plugins.priors.footage import bare_images, is_film
 
     if root.is_file():
         return is_film(root)
-    return root.is_dir() and not claims(root) and bare_images(root) and neighbour(root) is None
+    return root.is_dir() and not claims(root) and bare_images(root)
+
+
+def is_own_footage(root: Path) -> bool:
+    """Whether it is footage, and no folder in it or around it is the data set that was meant."""
+    from dataparsers.registry import neighbour
+
+    return is_footage(root) and (root.is_file() or neighbour(root) is None)
 
 
 def prepared_clip(source: Path) -> Path:

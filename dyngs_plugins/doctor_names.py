@@ -61,10 +61,10 @@ def _origin(name: str) -> Path | None:
         return None
     if spec is None:
         return None
-    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or [])
-    return (
-        Path(places[0]).resolve().parent.parent if spec.origin else Path(places[0]).resolve().parent if places else None
-    )
+    if spec.origin:
+        return Path(spec.origin).resolve().parent.parent
+    folders = list(spec.submodule_search_locations or ())  # a folder without __init__.py
+    return Path(folders[0]).resolve().parent if folders else None
 
 
 def _installed_at() -> Path | None:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataparsers.registry import claims
-from dyngs_plugins.priors.footage import Choice, Footage, bare_images, is_film
+from dyngs_plugins.priors.footage import Choice, Footage, is_film
 
 Cameras = Sequence[tuple[str, Footage]]
 """What each camera filmed, as :func:`find_footage` opens it."""
-
-
-def is_footage(root: Path) -> bool:
-    """Whether a path is a film, or a folder of images that no layout claims."""
-    return is_film(root) if root.is_file() else root.is_dir() and not claims(root) and bare_images(root)
 
 
 def report(root: Path, cameras: Cameras) -> str:

@@ -23,6 +23,7 @@ def inspect(
         layout: Command of the layout's loader, such as llff-data. Default: the one that is recognised.
         protocol: Name of the split and evaluation protocol. Default: the layout's first.
     """
+    from dataparsers.own_footage import is_footage
     from dyngs_plugins import inspection_footage as footage
     from dyngs_plugins.inspection import contents, inspect_folder, report
     from dyngs_plugins.inspection_picture import check_out, draw, draw_footage
@@ -30,7 +31,7 @@ def inspect(
 
     folder, out = folder.expanduser(), out.expanduser()
     check_out(folder, out)
-    if not layout and footage.is_footage(folder):
+    if not layout and is_footage(folder):
         cameras = find_footage(folder)
         draw_footage(folder, cameras, out)
         print(footage.report(folder, cameras))
