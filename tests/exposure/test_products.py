@@ -20,6 +20,7 @@ from exposure_scenes import (
 
 from dyngs_plugins.exposure.base import InstantExposureConfig
 from dyngs_plugins.exposure.path import PathExposure
+from dyngs_plugins.exposure.product import ProductExposureConfig
 from dyngs_plugins.exposure.thin_lens import Lens
 from dyngs_plugins.gaussian_sets import logit
 from dyngs_plugins.scene import Scene
@@ -169,3 +170,12 @@ def test_more_instants_converge(motion):
         images[count] = rendered(scene).detach()
     errors = [float((images[count] - images[81]).abs().mean()) for count in (3, 9, 27)]
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+@pytest.mark.parametrize("name", EXPOSURES)
+def test_only_an_instant_is_sharp_alone_and_in_a_product(name: str):
+    """Where an exposure is not, the viewer and the evaluation look for cameras that training has found."""
+    config = copy.deepcopy(exposure_configs()[name])
+    exposure = config.setup(num_views=VIEWS, num_frames=FRAMES)
+    product = ProductExposureConfig(parts=(InstantExposureConfig(), config)).setup(num_views=VIEWS, num_frames=FRAMES)
+    assert exposure.sharp == product.sharp == (name == "instant")
