@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dyngs_plugins.priors.clip_files import read_eval_json, read_json
+from dyngs_plugins.priors.extract import image_name
 from dyngs_plugins.priors.files import atomic_file
 from dyngs_plugins.priors.footage import Choice, find_footage
 from dyngs_plugins.priors.frame_report import FrameReport, read_frame_report
@@ -24,12 +25,7 @@ from dyngs_plugins.priors.prepared import (
 from dyngs_plugins.priors.progress import Say, Track
 from dyngs_plugins.priors.providers.inputs import FrameSequence, read_rgb
 from dyngs_plugins.priors.som_files import write_cameras, write_clip_json, write_eval_json, write_image
-from dyngs_plugins.priors.sources import (
-    Source,
-    read_source,
-    resized,
-    subset,
-)
+from dyngs_plugins.priors.sources import Source, read_source, resized, subset
 
 
 def open_clip(
@@ -78,8 +74,7 @@ def open_clip(
 
 
 def _write_clip(
-    read: Source, out: Path, size: tuple[int, int], holdout: int, request: dict[str, Any],
-    track: Track,
+    read: Source, out: Path, size: tuple[int, int], holdout: int, request: dict[str, Any], track: Track
 ) -> PreparedClip:  # fmt: skip
     training, everything, views = [], [], []
     for camera, frames in enumerate(read.sequences):
@@ -89,15 +84,8 @@ def _write_clip(
             raise ValueError(
                 f"{read.root}: {len(kept)} training frames are left of {len(frames)}; expected at least 2."
             )
-        files = tuple(
-            out
-            / (
-                f"eval/images/{_eval_name(read, camera, stem)}.png"
-                if i in set(held)
-                else f"images/{frames.name}/{stem}.png"
-            )
-            for i, stem in enumerate(frames.stems)
-        )
+        several = len(read.sequences) > 1
+        files = tuple(out / image_name(frames.name, stem, i in held, several) for i, stem in enumerate(frames.stems))
         for origin, file in track(list(zip(frames.image_files, files, strict=True)), f"{frames.name}: images"):
             if not file.is_file():
                 write_image(file, resize_image(read_rgb(origin), size))
@@ -124,10 +112,6 @@ def _write_cameras_once(out: Path, frames: FrameSequence) -> None:
         write_cameras(
             file, frames.world_T_camera, (K[0, 0], K[1, 1], K[0, 2], K[1, 2]), frames.size, choose_keyframes(frames)
         )
-
-
-def _eval_name(read: Source, camera: int, stem: str) -> str:
-    return stem if len(read.sequences) == 1 else f"{read.sequences[camera].name}_{stem}"
 
 
 def _open_clip_folder(read: Source, out: Path | None, holdout: int) -> PreparedClip:
