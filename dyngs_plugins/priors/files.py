@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +70,13 @@ def number(value: object) -> float:
     return float(value)
 
 
+DAMAGED = (
+    ValueError, KeyError, EOFError, OSError, SyntaxError, TokenError, MemoryError, OverflowError, TypeError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy raises on damaged files of arrays, alone or in archives."""
+
+
 def load_npy(path: Path, what: str, mmap: bool = False, kinds: str = "fiu") -> np.ndarray:
     """A numeric ``.npy`` array (float32 unless memory-mapped); never unpickles.
 
@@ -76,7 +85,7 @@ def load_npy(path: Path, what: str, mmap: bool = False, kinds: str = "fiu") -> n
     """
     try:
         array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, TokenError, MemoryError, OverflowError, TypeError) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"{path}: cannot be read as a {what} ({error}). Expected a complete .npy file of numbers; this one is "
             "truncated or of another kind. Delete it and compute it again."

@@ -12,8 +12,6 @@ number grows with the square) hold the same rows; `pairs_from_windows` and `wind
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dyngs_plugins.priors.cache import MemoryCache
-from dyngs_plugins.priors.files import atomic_file, existing
+from dyngs_plugins.priors.files import DAMAGED, atomic_file, existing
 from dyngs_plugins.priors.som_files import finite_tracks, read_track_pair, write_track_pair
 from dyngs_plugins.priors.tracks import SomTrackFiles, TrackObservations, TrackStore, parse_track_logits
 
@@ -114,7 +112,7 @@ def read_track_window(path: Path) -> StoredWindow:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("frames", "xy", "logits")}
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: cannot be read as a track file ({error}). Expected an .npz with frames, xy and "
                          "logits; this one is truncated or of another kind. Delete it and track again.") from error  # fmt: skip
     frames, xy, logits = arrays["frames"], arrays["xy"], arrays["logits"]

@@ -113,6 +113,19 @@ def test_masks_of_yes_and_no_are_read_from_arrays_too(frames, tmp_path):
         np.testing.assert_array_equal(found, mask)
 
 
+def test_damage_inside_of_a_compressed_archive_is_said(frames, tmp_path):
+    (tmp_path / "given").mkdir()
+    for name in NAMES:
+        np.savez_compressed(tmp_path / "given" / f"{name}.npz", mask=np.zeros(SIZE, bool))
+    path = tmp_path / "given" / f"{NAMES[0]}.npz"
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mask.npy") + len(b"mask.npy") + int.from_bytes(content[28:30], "little")
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{NAMES[0]}.npz: cannot be read as a mask"):
+        made(MaskFiles(folder=str(tmp_path / "given")), frames, "mask")
+
+
 def test_a_mask_of_another_shape_is_refused(frames, tmp_path):
     folder = tmp_path / "given"
     folder.mkdir()

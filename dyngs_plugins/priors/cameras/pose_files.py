@@ -20,7 +20,6 @@ are camera-to-world, as DROID-SLAM returns its trajectory. Under other names the
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from jaxtyping import Float
 
 from dyngs_plugins.priors.cameras.rotation import rigid
 from dyngs_plugins.priors.colmap_files import find_model, read_model
-from dyngs_plugins.priors.files import check_poses, existing
+from dyngs_plugins.priors.files import DAMAGED, check_poses, existing
 from dyngs_plugins.priors.llff_files import read_poses_bounds
 from dyngs_plugins.priors.som_files import read_cameras
 from dyngs_plugins.priors.undistort import Lens
@@ -137,7 +136,7 @@ def _npz(path: Path, size: tuple[int, int]) -> PoseFile:
         poses = poses.astype(np.float64)
         intrinsics = _first(path, archive, INTRINSIC_KEYS)[1].astype(np.float64)
         shape = _stored_size(archive, keys) or size
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: cannot be read as a camera file ({error}). Expected a complete .npz of numbers with "

@@ -7,7 +7,6 @@ several cameras have one folder inside for each sequence.
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +14,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from dyngs_plugins.priors.files import load_npy
+from dyngs_plugins.priors.files import DAMAGED, load_npy
 from dyngs_plugins.priors.providers.inputs import FrameSequence
 
 
@@ -93,7 +92,7 @@ def read_array(path: Path, what: str) -> np.ndarray:
             arrays = {
                 name: stored[name] for name in names if stored[name].dtype.kind in "fiub" and stored[name].ndim >= 2
             }
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"{path}: cannot be read as a {what} ({error}). Expected a complete .npz of numbers."
         ) from error

@@ -9,7 +9,6 @@ the clip or of the whole video. The query pixels of a frame are the points that 
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -17,7 +16,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dyngs_plugins.priors.files import existing
+from dyngs_plugins.priors.files import DAMAGED, existing
 from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider
 from dyngs_plugins.priors.providers.flow_math import inside
 from dyngs_plugins.priors.providers.given_files import GivenFiles, given_folder
@@ -103,7 +102,7 @@ class TrackFiles(GivenFiles, TrackProvider):
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored}
-        except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise ValueError(f"{path}: cannot be read as track file ({error}). Expected an .npz of numbers.") from error
         xy = _first(arrays, _POSITIONS, path, "positions")
         seen_name = next((name for name in (*_SEEN, *_HIDDEN) if name in arrays), None)
