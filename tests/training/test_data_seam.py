@@ -109,6 +109,25 @@ def test_a_long_clip_keeps_to_its_budget(tmp_path, monkeypatch):
     assert len(decoded) == before
 
 
+def test_another_device_holds_one_batch_and_no_clip(tmp_path):
+    """As on a GPU, which need not be there for it; the host caches more than 500 images in ways of its own."""
+    budget = 10 * IMAGE_BYTES
+    config = DynamicDataManagerConfig(
+        dataparser=ParserConfig(outputs_of(write_images(tmp_path, 501))),  # type: ignore[arg-type]
+        frames_per_batch=4,
+        memory_gb=budget / 2**30,
+        cache_images="gpu",
+    )
+    data = DynamicDataManager(config, device="meta")
+    for step in range(10):
+        _, batch = data.next_train(step)
+        assert batch["image"].device.type == "meta"
+        kept = [value for value, _ in data._cache._entries.values() if isinstance(value, torch.Tensor)]
+        assert kept
+        assert all(value.device.type == "cpu" for value in kept)
+        assert data._cache.held <= budget
+
+
 def test_a_small_clip_is_decoded_once(tmp_path, monkeypatch):
     decoded = []
     read = views_module.read_pixels
