@@ -141,6 +141,7 @@ class DynamicPipeline(VanillaPipeline):
         if self.test_mode == "test":  # ns-eval: goes into its JSON (the training loggers take numbers only)
             metrics["modes"] = self._scores_by_mode()
             metrics["protocol"] = self.protocol
+            metrics["gaussians"] = {s.name: len(s) for s in self.model.scene.gaussian_sets()}
             net = self.model.lpips_net
             metrics["notes"] = missing_message(net) or f"LPIPS: {backbone(net).title}"
             for name, value in metrics.items():

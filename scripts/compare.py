@@ -2,6 +2,7 @@
 
     python scripts/compare.py demo/clip --out outputs/compare
     python scripts/compare.py CLIP --methods dyn-som-small dyn-static-small --train-args="--max-num-iterations 500"
+    python scripts/compare.py CLIP --methods every --markdown table.md
 
 A method that has already been trained in ``--out`` is not trained again; ``--redo`` trains all.
 """
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import tyro
@@ -21,13 +23,14 @@ from rich.console import Console
 from rich.table import Table
 
 COLUMNS = (
-    ("psnr", "PSNR"),
-    ("psnr_dynamic", "PSNR dynamic"),
-    ("ssim", "SSIM"),
-    ("ssim_dynamic", "SSIM dynamic"),
-    ("lpips", "LPIPS"),
-    ("track_epe3d_median_percent_of_extent", "3-D track error, % of extent"),
+    ("psnr", "PSNR", 2),
+    ("psnr_dynamic", "PSNR dynamic", 2),
+    ("ssim", "SSIM", 3),
+    ("ssim_dynamic", "SSIM dynamic", 3),
+    ("lpips", "LPIPS", 3),
+    ("track_epe3d_median_percent_of_extent", "3-D track error, % of extent", 2),
 )
+"""Names in the results, titles, and digits after the point."""
 
 
 @dataclass
@@ -38,11 +41,14 @@ class Compare:
     """A clip folder."""
     out: Path = Path("outputs/compare")
     methods: list[str] = field(default_factory=lambda: ["dyn-static-small", "dyn-som-small"])
+    """Names of methods. ``every`` stands for all small ones for moving scenes, and the static one."""
     train_args: str = ""
     """Further arguments for every ns-train, as one string."""
     data_args: str = ""
     """The dataparser subcommand and its arguments, e.g. "som-data --eval-interval 8"."""
     redo: bool = False
+    markdown: Path | None = None
+    """Also write the table to this file."""
 
 
 def run_host(module: str, arguments: list[str]) -> None:
@@ -68,17 +74,45 @@ def score(args: Compare, method: str) -> tuple[dict, float]:
     return json.loads(results.read_text())["results"], json.loads(timing.read_text())
 
 
+def all_small_methods() -> list[str]:
+    """The static method, and every method for moving scenes that has a preset for small ones."""
+    names = sorted(p.name for p in entry_points(group="nerfstudio.method_configs"))
+    return ["dyn-static-small"] + [
+        n for n in names if n.startswith("dyn-") and n.endswith("-small") and "static" not in n
+    ]
+
+
+def cells(method: str, results: dict, seconds: float) -> list[str]:
+    """One method's row: the name, the scores, the Gaussians of each set at the end, and the seconds."""
+    scores = [f"{results[key]:.{digits}f}" if key in results else "-" for key, _, digits in COLUMNS]
+    gaussians = " + ".join(f"{count:,} {name}" for name, count in results["gaussians"].items())
+    return [method, *scores, gaussians, f"{seconds:.0f}"]
+
+
+def write_markdown(file: Path, caption: str, titles: list[str], rows: list[list[str]]) -> None:
+    """The same table as a markdown file."""
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    partial = file.with_suffix(".tmp")
+    partial.write_text(f"{text}\n\n{caption}\n")
+    partial.replace(file)
+
+
 def main(args: Compare) -> None:
-    scored = {method: score(args, method) for method in args.methods}
+    methods = all_small_methods() if args.methods == ["every"] else args.methods
+    scored = {method: score(args, method) for method in methods}
     protocols = {results.get("protocol", "") for results, _ in scored.values()}
-    table = Table(title=f"{args.data}  ({'; '.join(sorted(protocols))})")
-    table.add_column("method")
-    for _, title in (*COLUMNS, ("", "training, s")):
-        table.add_column(title, justify="right")
-    for method, (results, seconds) in scored.items():
-        cells = [f"{results[key]:.3f}" if key in results else "-" for key, _ in COLUMNS]
-        table.add_row(method, *cells, f"{seconds:.0f}")
-    Console(width=140).print(table)
+    caption = f"{args.data}  ({'; '.join(sorted(protocols))})"
+    titles = ["method", *(title for _, title, _ in COLUMNS), "Gaussians", "training, s"]
+    rows = [cells(method, *both) for method, both in scored.items()]
+    table = Table(title=caption)
+    for title in titles:
+        table.add_column(title, justify="left" if title == "method" else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=160).print(table)
+    if args.markdown is not None:
+        write_markdown(args.markdown, caption, titles, rows)
 
 
 if __name__ == "__main__":

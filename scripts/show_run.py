@@ -5,13 +5,23 @@ import sys
 from pathlib import Path
 
 
+def show(scores: dict) -> None:
+    """Print the numbers among scores, without their spread."""
+    for name, value in scores.items():
+        if isinstance(value, (int, float)) and not name.endswith("_std"):
+            print(f"  {name:38} {value:.4g}")
+
+
 def main(run: Path) -> None:
     results = json.loads((run / "metrics.json").read_text())["results"]
     print(results.pop("protocol", "protocol unknown"))
     notes = results.pop("notes", "")
-    for name, value in results.items():
-        if not name.endswith("_std"):
-            print(f"  {name:38} {value:.4g}")
+    modes = results.pop("modes", {})
+    show(results)
+    for name, scores in modes.items():
+        if scores["poses"] != "given":  # those are the numbers above
+            print(f"{name}: poses {scores['poses']}")
+            show(scores)
     if notes:
         print(notes)
     checkpoints = sorted((run / "nerfstudio_models").glob("*.ckpt"))

@@ -70,6 +70,10 @@ def test_the_repair_leaves_a_working_environment_alone():
 
 def test_the_demos_summary_says_what_was_measured_and_where_everything_lies(tmp_path: Path, capsys):
     results = {"psnr": 21.234567, "psnr_std": 1.0, "images": 8.0, "protocol": "held-out camera", "notes": "no LPIPS"}
+    results["modes"] = {
+        "novel": {"images": 8, "poses": "given", "psnr": 21.234567},
+        "novel_aligned": {"images": 8, "poses": "fitted to each image", "psnr": 22.345678},
+    }
     (tmp_path / "metrics.json").write_text(json.dumps({"results": results}))
     (tmp_path / "nerfstudio_models").mkdir()
     (tmp_path / "nerfstudio_models" / "step-000000029.ckpt").touch()
@@ -77,5 +81,37 @@ def test_the_demos_summary_says_what_was_measured_and_where_everything_lies(tmp_
     printed = capsys.readouterr().out
     assert printed.startswith("held-out camera\n")
     assert "psnr_std" not in printed
-    for expected in ("21.23", "no LPIPS", str(tmp_path / "video.mp4"), "step-000000029.ckpt", "ns-viewer"):
+    assert printed.count("21.23") == 1
+    for expected in (
+        "novel_aligned: poses fitted to each image",
+        "22.35",
+        "no LPIPS",
+        str(tmp_path / "video.mp4"),
+        "step-000000029.ckpt",
+        "ns-viewer",
+    ):
         assert expected in printed
+
+
+def compare() -> dict:
+    return runpy.run_path(str(ROOT / "scripts" / "compare.py"))
+
+
+def test_every_small_method_for_moving_scenes_is_compared():
+    methods = compare()["all_small_methods"]()
+    assert methods[0] == "dyn-static-small"
+    assert {"dyn-som-small", "dyn-4dgs-small", "dyn-splinegs-small"} <= set(methods)
+    assert all(name.startswith("dyn-") and name.endswith("-small") for name in methods)
+
+
+def test_a_table_of_methods_is_kept_as_markdown(tmp_path: Path):
+    script = compare()
+    results = {"psnr": 21.234567, "ssim_dynamic": 0.87654, "gaussians": {"dynamic": 8000, "static": 1234}}
+    row = script["cells"]("dyn-som-small", results, 83.4)
+    assert row == ["dyn-som-small", "21.23", "-", "-", "0.877", "-", "-", "8,000 dynamic + 1,234 static", "83"]
+    file = tmp_path / "table.md"
+    script["write_markdown"](file, "clip (held-out camera)", ["method"] + ["title"] * 8, [row])
+    lines = file.read_text().splitlines()
+    assert [line.count("|") for line in lines[:3]] == [10, 10, 10]
+    assert lines[-1] == "clip (held-out camera)"
+    assert [p.name for p in tmp_path.iterdir()] == ["table.md"]
