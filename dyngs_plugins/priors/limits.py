@@ -36,16 +36,21 @@ def space_advice(folder: Path, still_needed: float) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL or isinstance(error, OutOfSpace):
+        if isinstance(error, OutOfSpace) or not _is_full(error):
             raise
         free = shutil.disk_usage(_existing(folder)).free
         raise OutOfSpace(
-            error.errno,
+            error.errno or errno.ENOSPC,
             f"{folder}: the disk is full ({_gigabytes(free)} free); about {_gigabytes(still_needed)} more are needed "
             "here. What is finished is kept and nothing half-written is left. Free some space and run the same command "
             "again: it continues where it stopped. Smaller images (--height) and fewer frames (--fps, --max-frames) "
             "need less.",
         ) from error
+
+
+def _is_full(error: OSError) -> bool:
+    """Whether the disk is full. numpy writes in C and tells only how much it could write, without a number of the error."""
+    return error.errno in _FULL or (error.errno is None and "requested and" in str(error))
 
 
 @contextlib.contextmanager

@@ -28,6 +28,11 @@ def test_disk_full_says_where_and_how_much(tmp_path, monkeypatch):
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert raised.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="the disk is full") as raised, space_advice(tmp_path, 1.0):
+        raise OSError("153600 requested and 115680 written")  # numpy's
+    assert raised.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="^strange$"), space_advice(tmp_path, 1.0):
+        raise OSError("strange")
     with pytest.raises(PermissionError), space_advice(tmp_path, 1.0):
         raise PermissionError(errno.EACCES, "no")
     assert "about 3.5 GB will be needed here, and 12 MB are free" in str(space_warning(tmp_path, 3.5e9))
