@@ -107,11 +107,12 @@ def test_every_small_method_for_moving_scenes_is_compared():
 def test_a_table_of_methods_is_kept_as_markdown(tmp_path: Path):
     script = compare()
     results = {"psnr": 21.234567, "ssim_dynamic": 0.87654, "gaussians": {"dynamic": 8000, "static": 1234}}
-    row = script["cells"]("dyn-som-small", results, 83.4)
-    assert row == ["dyn-som-small", "21.23", "-", "-", "0.877", "-", "-", "8,000 dynamic + 1,234 static", "83"]
+    seconds = {"wall": 83.4, "processor": 150.2}
+    row = script["cells"]("dyn-som-small", results, seconds)
+    assert row == ["dyn-som-small", "21.23", "-", "-", "0.877", "-", "-", "8,000 dynamic + 1,234 static", "83", "150"]
     file = tmp_path / "table.md"
-    script["write_markdown"](file, "clip (held-out camera)", ["method"] + ["title"] * 8, [row])
+    script["write_markdown"](file, "clip (held-out camera)", ["method"] + ["title"] * 9, [row])
     lines = file.read_text().splitlines()
-    assert [line.count("|") for line in lines[:3]] == [10, 10, 10]
+    assert [line.count("|") for line in lines[:3]] == [11, 11, 11]
     assert lines[-1] == "clip (held-out camera)"
     assert [p.name for p in tmp_path.iterdir()] == ["table.md"]
