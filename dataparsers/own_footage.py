@@ -79,11 +79,12 @@ def _make(source: Path, clip: Path) -> None:
     counts = [f.expected(choice) or MAX_FRAMES for _, f in footage]
     pixels = min(footage[0][1].size[0] * footage[0][1].size[1], PIXELS)
     minutes = sum(counts) * pixels / 1e6 * SECONDS_PER_FRAME / 60
+    duration = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "a minute or less"
     again = "goes on making" if (clip / "process.json").is_file() else "makes"
     _say(
         f"{source}: footage without cameras. This {again} a clip of it in {clip}: about {sum(counts)} frames at 480 pixels "
         f"or less at the shorter side, every 8th held out for evaluation, cameras, masks, depth and tracks without learned "
-        f"weights. It is done once and takes about {max(round(minutes), 1)} minutes on two cores. If it is stopped, the "
+        f"weights. It is done once and takes {duration} on two cores. If it is stopped, the "
         f"same command continues. For other settings: dyngs process {source} --out CLIP, then --data CLIP."
     )
     run(source, clip, max_frames=MAX_FRAMES)
