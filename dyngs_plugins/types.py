@@ -135,6 +135,8 @@ class Instants:
     """Whether ``view`` is 0, 1, ... b - 1, so that nothing needs to be gathered by it."""
     lens: Float[Tensor, "j 2"] | None = None
     """Radius (scene units) and inverse focus distance of the lens that widens each instant's Gaussians; None: none."""
+    middle: Float[Tensor, "j"] | None = None
+    """Weights of the instants that show each view at its own time, summing to 1 as ``weight`` does; None: all do."""
 
 
 @dataclass(frozen=True)

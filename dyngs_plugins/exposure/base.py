@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -70,22 +70,26 @@ class ExposureModel(nn.Module, ABC):
         return gaussians
 
     def compose(self, render: Render, instants: Instants, views: int) -> Render:
-        """The weighted sum of the instants' renders, view by view; colours in display values or in linear light."""
+        """The weighted sum of the instants' renders, view by view; colours in display values or in linear light.
+
+        Only light adds up. Masks, depths and tracks of a frame say where things are at its own time, so that what is
+        compared with them is the middle of the exposure: their mean over it would pull every exposure towards nothing.
+        """
         if instants.one_per_view:
             return render
         channels = dict(render.channels)
         in_light = self.blend == "linear" and "rgb" in channels
         if in_light:
             channels["rgb"] = channels["rgb"].clamp_min(1e-6) ** GAMMA
-        # All channels in one sum: each would fill an image of its own.
-        parts = [*channels.values(), render.alpha, *([] if render.depth is None else [render.depth])]
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-        summed = _weighted_sum(joined, instants, views).split([part.shape[-1] for part in parts], dim=-1)
-        blended = dict(zip(channels, summed, strict=False))
+        light = {name: channels.pop(name) for name in ("rgb",) if name in channels}
+        middle = instants.weight if instants.middle is None else instants.middle
+        depth = {} if render.depth is None else {"depth": render.depth}
+        blended = _blend({**light, "alpha": render.alpha}, instants, instants.weight, views)
+        blended |= _blend({**channels, **depth}, instants, middle, views)
         if in_light:
             blended["rgb"] = blended["rgb"] ** (1 / GAMMA)
-        depth = None if render.depth is None else summed[-1]
-        return Render(blended, summed[len(channels)], depth, render.info)
+        alpha, seen = blended.pop("alpha"), blended.pop("depth", None)
+        return Render({name: blended[name] for name in render.channels}, alpha, seen, render.info)
 
     def regularisers(self, view_index: Int[Tensor, "b"] | None) -> dict[str, Tensor]:
         """The model's own penalties (already weighted) on the exposures of a batch's views."""
@@ -113,14 +117,24 @@ class ExposureModel(nn.Module, ABC):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[arg-type]
 
 
-def _weighted_sum(images: Tensor, instants: Instants, views: int) -> Tensor:
+def _blend(images: Mapping[str, Tensor], instants: Instants, weight: Tensor, views: int) -> dict[str, Tensor]:
+    """Weighted sums of several images, in one go: each would fill an image of its own."""
+    if not images:
+        return {}
+    parts = list(images.values())
+    joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    summed = _weighted_sum(joined, instants, weight, views).split([part.shape[-1] for part in parts], dim=-1)
+    return dict(zip(images, summed, strict=True))
+
+
+def _weighted_sum(images: Tensor, instants: Instants, weight: Float[Tensor, "j"], views: int) -> Tensor:
     if views > 0 and images.shape[0] % views == 0:
         count = images.shape[0] // views
         expected = torch.arange(views, device=images.device).repeat_interleave(count)
         if torch.equal(instants.view, expected):  # a matrix product, without a copy of all images
-            weights = instants.weight.reshape(views, 1, count)
+            weights = weight.reshape(views, 1, count)
             return (weights @ images.reshape(views, count, -1)).reshape(views, *images.shape[1:])
-    weighted = images * instants.weight[:, None, None, None]
+    weighted = images * weight[:, None, None, None]
     return images.new_zeros(views, *images.shape[1:]).index_add(0, instants.view, weighted)
 
 
@@ -147,7 +161,18 @@ def per_instant(instants: Instants, count: int, cameras: Float[Tensor, "j s 4 4"
         view=instants.view.repeat_interleave(count),
         one_per_view=instants.one_per_view and count == 1,
         lens=None if instants.lens is None else instants.lens.repeat_interleave(count, dim=0),
+        middle=None if instants.middle is None else (instants.middle / count).repeat_interleave(count),
     )
+
+
+def only_middle(instants: Instants, count: int) -> Instants:
+    """Mark the middle one of every ``count`` (odd) instants as those that show the scene at its view's own time."""
+    if count == 1:
+        return instants
+    before = instants.weight if instants.middle is None else instants.middle
+    shares = torch.zeros(count).to(before)
+    shares[count // 2] = count
+    return replace(instants, middle=before * shares.repeat(len(before) // count))
 
 
 class InstantExposure(ExposureModel):

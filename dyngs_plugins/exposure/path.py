@@ -10,14 +10,14 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dyngs_plugins.exposure import se3
-from dyngs_plugins.exposure.base import Blend, ExposureConfig, ExposureModel, Mode, per_instant
+from dyngs_plugins.exposure.base import Blend, ExposureConfig, ExposureModel, Mode, only_middle, per_instant
 from dyngs_plugins.exposure.flow_ratio import FlowRatio
 from dyngs_plugins.exposure.shutter import Shutter, ShutterConfig
 from dyngs_plugins.types import Instants
@@ -25,6 +25,11 @@ from dyngs_plugins.types import Instants
 if TYPE_CHECKING:
     from dyngs_plugins.priors.views import ClipViews
     from dyngs_plugins.scene import Scene, Views
+
+Sampling = Literal["ends", "middles"]
+"""Where S instants lie in an exposure. ``ends``: evenly from its start to its end, both included, as the papers have it;
+their mean is as wide as an exposure S / (S - 1) times as long, so that times and paths found from images come out too
+short by that much (a seventh with 7 instants). ``middles``: each in the middle of its own S-th of the exposure."""
 
 
 @dataclass
@@ -37,6 +42,8 @@ class PathExposureConfig(ExposureConfig):
     """How long the shutter is open, for what moves."""
     blend: Blend = "display"
     """Whether to average display values, as the papers do, or linear light, as film does."""
+    sampling: Sampling = "ends"
+    """Where in the exposure its instants lie: on its ends and evenly between, or each in the middle of its share of it."""
     pin_middle: bool = False
     """Whether the middle of the exposure keeps the given pose, where that is known well."""
 
@@ -79,12 +86,12 @@ class PathExposure(ExposureModel):
         if view_index is None:
             return instants
         count = self.config.num_instants if mode == "train" else 1
-        u = moments(mode, count).to(instants.time)
+        u = moments(mode, count, self.config.sampling).to(instants.time)
         index = view_index[instants.view]
         cameras = se3.invert(self.path(index, instants.camera_T_world, u)) @ instants.camera_T_world[:, None]
         reach = self.shutter.half_exposure(index) * self.frame_interval
         times = instants.time[:, None] + (2 * u - 1) * reach[:, None]
-        return per_instant(instants, count, cameras, times.clamp(0, 1))
+        return only_middle(per_instant(instants, count, cameras, times.clamp(0, 1)), count)
 
     def regularisers(self, view_index: Int[Tensor, "b"] | None) -> dict[str, Tensor]:
         if view_index is None or self.config.shutter.kind != "learned" or self.config.shutter.band_weight == 0.0:
@@ -108,16 +115,20 @@ class PathExposure(ExposureModel):
                 stacklevel=1,
             )
             return
-        ends = self.path(views.index, views.camera_T_world, views.time.new_tensor([0.0, 1.0]))
+        # Those instants that images were really made of: a path need not be known farther out.
+        u = moments("train", max(self.config.num_instants, 2), self.config.sampling).to(views.time)[[0, -1]]
+        ends = self.path(views.index, views.camera_T_world, u)
         cameras = se3.invert(ends) @ views.camera_T_world[:, None]
         for row, view in enumerate(views.index.tolist()):
             ratio = self._flow_ratio.estimate(scene, views, row, cameras[row])
             if ratio is not None:
-                self.shutter.set(view, ratio)
+                self.shutter.set(view, ratio / float(u[1] - u[0]))
 
 
-def moments(mode: Mode, count: int) -> Float[Tensor, "s"]:
-    """Where in the exposure its instants lie: 0 is its start, 1 its end; both are among several."""
+def moments(mode: Mode, count: int, sampling: Sampling = "ends") -> Float[Tensor, "s"]:
+    """Where in the exposure its instants lie: 0 is its start, 1 its end."""
+    if count > 1 and sampling == "middles":
+        return (torch.arange(count) + 0.5) / count
     if count > 1:
         return torch.linspace(0, 1, count)
     return torch.tensor([{"start": 0.0, "end": 1.0}.get(mode, 0.5)])

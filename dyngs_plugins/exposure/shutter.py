@@ -36,6 +36,11 @@ class ShutterConfig:
     """Half exposures that cost a learned shutter nothing."""
     band_weight: float = 0.1
     """Weight of a learned half exposure's distance from the band."""
+    reversible: bool = False
+    """Whether a learned half exposure may pass through 0 and become negative, down to minus the longest: the exposure
+    then runs along its camera path from end to start. Blur of what stands still does not tell the direction of a path,
+    so about half of all paths are found backward; only what moves shows it, and a half exposure that cannot become
+    negative stays at its shortest there."""
     observe_from: int = 2000
     """Training step from which an estimated shutter looks at the scene."""
     observe_every: int = 10
@@ -90,12 +95,13 @@ class Shutter(nn.Module):
             self.tau = torch.empty(0)
 
     def half_exposure(self, view_index: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """Of the given views, in frames."""
+        """Of the given views, in frames; negative where the path of the camera runs backward in time."""
         if self.config.kind == "fixed":
             return torch.full(view_index.shape, float(self.config.half_exposure), device=view_index.device)
         half = self.tau[view_index]
         if self.config.kind == "learned":
-            half = _Within.apply(half, self.config.shortest, self.config.longest)
+            shortest = -self.config.longest if self.config.reversible else self.config.shortest
+            half = _Within.apply(half, shortest, self.config.longest)
         return half
 
     @torch.no_grad()
@@ -106,7 +112,7 @@ class Shutter(nn.Module):
     def band(self, view_index: Int[Tensor, "b"]) -> Float[Tensor, ""]:
         """Mean distance of learned half exposures from the band (Deblur4DGS' exposure range), weighted."""
         low, high = self.config.band
-        half = self.half_exposure(view_index)
+        half = self.half_exposure(view_index).abs()
         return self.config.band_weight * ((low - half).relu() + (half - high).relu()).mean()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
