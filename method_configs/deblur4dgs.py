@@ -27,7 +27,11 @@ PAPER = Paper(
         "Exposures that reach beyond the clip's ends are cut off there.",
         "The predicted path moves the camera, not the world's points, and keeps one order of translation and rotation; the "
         "reference swaps the halves between two libraries.",
-        "Masks, depths and tracks are averaged over the exposure as colours are; the reference takes extremes.",
+        "Masks, depths and tracks of a frame are compared with the middle of its exposure; the reference takes extremes "
+        "over it. The network that predicts paths sees poses centred and scaled to the clip.",
+        "dyn-deblur4dgs-small has one exposure time for the whole clip, of at most the time between two frames and without "
+        "the paper's band. Its paths start along the camera's own motion from frame to frame and keep the given pose in "
+        "their middle; its sub-frames lie in the middles of equal shares of the exposure and add up in linear light.",
         "The reference prints no figures that we could find; none is quoted.",
     ),
 )
@@ -68,14 +72,19 @@ def small() -> DynamicTrainerConfig:
     data.layout_options = quick.pipeline.datamanager.layout_options
     model.initialise, model.density = theirs.initialise, theirs.density
     model.prefit_steps, model.train_steps, model.scale_decay = 300, 1200, theirs.scale_decay
-    model.exposure = choose(PosePathExposureConfig(num_instants=7, shutter=ShutterConfig("learned", half_exposure=0.5)))
-    model.group_starts = {"exposure_predictor": 100}
+    shutter = ShutterConfig("learned", half_exposure=0.25, shortest=0.02, longest=0.5, band=(0.0, 0.5), shared=True)
+    model.exposure = choose(
+        PosePathExposureConfig(
+            num_instants=7, shutter=shutter, blend="linear", sampling="middles", pin_middle=True, along_clip=True
+        )
+    )
+    model.group_starts = {"exposure_predictor": 100, "exposure_shutter": 300}
     model.decays = {
         "exposure_predictor": Decay(factor=0.1, steps=1200),
         "exposure_shutter": Decay(factor=0.1, steps=1200),
     }
     config.gradient_accumulation_steps = {}  # of so few steps none may be lost
-    config.optimizers = quick.optimizers | {"exposure_predictor": adam(1e-3), "exposure_shutter": adam(5e-3)}
+    config.optimizers = quick.optimizers | {"exposure_predictor": adam(1e-3), "exposure_shutter": adam(1e-2)}
     return config
 
 

@@ -143,4 +143,6 @@ class LatentPathExposure(PathExposure):
         last = self.config.num_instants - 1
         middle = torch.eye(4, device=motions.device).expand(len(view_index), 1, 4, 4)
         motions = torch.cat([motions[:, : last // 2], middle, motions[:, last // 2 + 1 :]], dim=1)
-        return motions[:, (u * last).round().long()]
+        ends = self.config.sampling == "ends"
+        place = u * last if ends else (u * (last + 1) - 0.5).clamp(0, last)
+        return motions[:, place.round().long()]

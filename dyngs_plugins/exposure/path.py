@@ -46,6 +46,9 @@ class PathExposureConfig(ExposureConfig):
     """Where in the exposure its instants lie: on its ends and evenly between, or each in the middle of its share of it."""
     pin_middle: bool = False
     """Whether the middle of the exposure keeps the given pose, where that is known well."""
+    along_clip: bool = False
+    """Whether paths start along the camera's own motion from the frame before to the frame after, for as long as
+    ``shutter.half_exposure`` says, and not at rest: blur of what stands still tells a path, but not its direction."""
 
     def rates(self) -> dict[str, float]:
         return {"exposure_shutter": self.shutter.learning_rate}
@@ -66,6 +69,9 @@ class PathExposure(ExposureModel):
         self.frame_interval = 1.0 / max(num_frames - 1, 1)
         self.shutter = Shutter(config.shutter, num_views)
         self._flow_ratio: FlowRatio | None = None
+        if config.along_clip:
+            self.register_buffer("drift", torch.zeros(num_views, 6))
+            self.drift: Tensor
 
     @abstractmethod
     def motion(
@@ -76,11 +82,19 @@ class PathExposure(ExposureModel):
     def path(
         self, view_index: Int[Tensor, "j"], camera_T_world: Float[Tensor, "j 4 4"], u: Float[Tensor, "s"]
     ) -> Float[Tensor, "j s 4 4"]:
-        """The camera's motion, with its middle pinned if the config says so."""
+        """The camera's motion from where it starts, with its middle pinned if the config says so."""
         if not self.config.pin_middle:
-            return self.motion(view_index, camera_T_world, u)
-        moved = self.motion(view_index, camera_T_world, torch.cat([u, u.new_tensor([0.5])]))
+            return self._from_start(view_index, camera_T_world, u)
+        moved = self._from_start(view_index, camera_T_world, torch.cat([u, u.new_tensor([0.5])]))
         return se3.invert(moved[:, -1:]) @ moved[:, :-1]
+
+    def _from_start(self, view_index: Tensor, camera_T_world: Tensor, u: Tensor) -> Float[Tensor, "j s 4 4"]:
+        """The path, whose parameters change what it starts as."""
+        motion = self.motion(view_index, camera_T_world, u)
+        if not self.config.along_clip:
+            return motion
+        frames = (2 * u - 1) * self.config.shutter.half_exposure
+        return se3.exp(frames[:, None] * self.drift[view_index][:, None]) @ motion
 
     def spread(self, instants: Instants, view_index: Int[Tensor, "b"] | None, mode: Mode) -> Instants:
         if view_index is None:
@@ -99,6 +113,8 @@ class PathExposure(ExposureModel):
         return {"exposure_band": self.shutter.band(view_index)}
 
     def start_from(self, views: ClipViews) -> None:
+        if self.config.along_clip:
+            self.drift.copy_(drift_of(views).to(self.drift))
         if self.config.shutter.kind == "estimated":
             self._flow_ratio = FlowRatio.of(views)
 
@@ -123,6 +139,13 @@ class PathExposure(ExposureModel):
             ratio = self._flow_ratio.estimate(scene, views, row, cameras[row])
             if ratio is not None:
                 self.shutter.set(view, ratio / float(u[1] - u[0]))
+
+
+def drift_of(views: ClipViews) -> Float[Tensor, "v 6"]:
+    """How each view's camera moves in the time between two frames, as a twist in its own frame; 0 for a lone frame."""
+    neighbours = FlowRatio.of(views)
+    before, after = views.camera_T_world[neighbours.before], views.camera_T_world[neighbours.after]
+    return se3.log(before @ se3.invert(after)) / neighbours.frames_between.clamp_min(1)[:, None]
 
 
 def moments(mode: Mode, count: int, sampling: Sampling = "ends") -> Float[Tensor, "s"]:

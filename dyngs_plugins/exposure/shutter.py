@@ -36,6 +36,9 @@ class ShutterConfig:
     """Half exposures that cost a learned shutter nothing."""
     band_weight: float = 0.1
     """Weight of a learned half exposure's distance from the band."""
+    shared: bool = False
+    """Whether a learned half exposure is one for all views, as most cameras hold theirs through a clip. Alone, a view in
+    which little moves hardly tells its own."""
     reversible: bool = False
     """Whether a learned half exposure may pass through 0 and become negative, down to minus the longest: the exposure
     then runs along its camera path from end to start. Blur of what stands still does not tell the direction of a path,
@@ -58,6 +61,11 @@ class ShutterConfig:
             raise ValueError(
                 f"shortest is {self.shortest} and longest {self.longest}; expected 0 <= shortest <= longest."
             )
+        if self.shared and self.reversible:
+            raise ValueError(
+                "shared and reversible are both True, but each camera path runs forward or backward on its own. Set one "
+                "of them to False."
+            )
 
 
 class _Within(torch.autograd.Function):
@@ -79,7 +87,7 @@ class _Within(torch.autograd.Function):
 class Shutter(nn.Module):
     """Half exposures of the training views, in frames.
 
-    A learned one has the parameter ``tau [views]``, an estimated one the buffer ``tau [views]``.
+    A learned one has the parameter ``tau [views]`` (``[1]`` if shared), an estimated one the buffer ``tau [views]``.
     """
 
     def __init__(self, config: ShutterConfig, num_views: int):
@@ -87,7 +95,7 @@ class Shutter(nn.Module):
         self.config = config
         start = torch.full((num_views,), float(config.half_exposure))
         if config.kind == "learned":
-            self.tau = nn.Parameter(start)
+            self.tau = nn.Parameter(start[:1] if config.shared else start)
         elif config.kind == "estimated":
             self.register_buffer("tau", start)
             self.tau: Tensor
@@ -98,7 +106,8 @@ class Shutter(nn.Module):
         """Of the given views, in frames; negative where the path of the camera runs backward in time."""
         if self.config.kind == "fixed":
             return torch.full(view_index.shape, float(self.config.half_exposure), device=view_index.device)
-        half = self.tau[view_index]
+        shared = self.config.kind == "learned" and self.config.shared
+        half = self.tau[torch.zeros_like(view_index) if shared else view_index]
         if self.config.kind == "learned":
             shortest = -self.config.longest if self.config.reversible else self.config.shortest
             half = _Within.apply(half, shortest, self.config.longest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from dyngs_plugins.exposure.base import per_instant
 from dyngs_plugins.exposure.camera_path import CameraPathExposureConfig
 from dyngs_plugins.exposure.choice import choose
 from dyngs_plugins.exposure.path import moments
-from dyngs_plugins.exposure.shutter import ShutterConfig
+from dyngs_plugins.exposure.shutter import Shutter, ShutterConfig
 from dyngs_plugins.exposure.thin_lens import DefocusExposureConfig
 from dyngs_plugins.scene import DYNAMIC, STATIC, Scene, Views
 
@@ -119,3 +120,31 @@ def test_a_shutter_on_a_path_that_runs_backward_is_found_when_it_may_be_reversed
         found[reversible] = float(scene.exposure.shutter.half_exposure(torch.tensor([0])))
     assert found[True] == pytest.approx(-0.4, abs=0.02)
     assert found[False] == pytest.approx(0.02, abs=0.01)
+
+
+def test_paths_start_along_the_cameras_own_motion():
+    """A camera that glides at a constant speed: the ends of an exposure of +-0.25 frames are on its way."""
+    cameras = IDENTITY.repeat(5, 1, 1)
+    cameras[:, :3, 3] = -torch.arange(5)[:, None] * torch.tensor([0.2, 0.05, -0.1])
+    frames = torch.arange(5)
+    views: Any = SimpleNamespace(camera_T_world=cameras, frame_index=frames, camera_index=torch.zeros(5))
+    config = CameraPathExposureConfig(along_clip=True, shutter=ShutterConfig(half_exposure=0.25))
+    exposure = config.setup(num_views=5, num_frames=5)
+    K = torch.eye(3).repeat(5, 1, 1)
+    exposure.start_from(views)
+    for mode, moment in (("start", -0.25), ("mid", 0.0), ("end", 0.25)):
+        found = exposure.instants(cameras, K, frames / 4, frames, mode).camera_T_world
+        expected = -(frames + moment)[:, None] * torch.tensor([0.2, 0.05, -0.1])
+        torch.testing.assert_close(found[:, :3, 3], expected, atol=1e-6, rtol=0)
+
+
+def test_a_shared_shutter_is_one_parameter_that_all_views_pull_at():
+    shutter = Shutter(ShutterConfig("learned", half_exposure=0.25, shared=True), 24)
+    assert shutter.tau.shape == (1,)
+    half = shutter.half_exposure(torch.tensor([0, 7, 23]))
+    torch.testing.assert_close(half, torch.full((3,), 0.25))
+    half.sum().backward()
+    assert shutter.tau.grad is not None
+    assert shutter.tau.grad.tolist() == [3.0]
+    with pytest.raises(ValueError, match="shared and reversible are both True"):
+        ShutterConfig("learned", shared=True, reversible=True)
