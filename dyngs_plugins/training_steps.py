@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from torch import Tensor
@@ -105,12 +106,13 @@ class TrainingSteps:
         if not stage.renders or cameras is None:
             return {}
         views = self.scene.refined(self._views(cameras, batch["view_index"]))
-        self.scene.exposure.observe(self.scene, views, self.step)
+        background = self.train_background.to(self.device)
+        error = partial(self._exposure_error, views, batch, background) if "image" in batch else None
+        self.scene.exposure.observe(self.scene, views, self.step, error)
         needs = self.needs
         targets = self._targets(batch) if "targets" in needs else None
         if targets is None:
             needs.discard("targets")
-        background = self.train_background.to(self.device)
         mode = "train" if step_in_stage >= stage.exposes_from else "mid"
         render = self.scene.render(
             views, mode=mode, needs=needs, targets=targets, background=background, options=self._options()
@@ -119,6 +121,12 @@ class TrainingSteps:
             render.info["means2d"].retain_grad()
         self._info = dict(render.info)
         return {"render": render, "views": views, "rgb": render.channels["rgb"]}
+
+    @torch.no_grad()
+    def _exposure_error(self, views: Views, batch: Mapping[str, Any], background: Tensor) -> Float[Tensor, "b"]:
+        """The mean absolute error of a batch's whole exposures, view by view."""
+        render = self.scene.render(views, mode="train", background=background, options=self._options())
+        return (render.channels["rgb"] - batch["image"].to(self.device)).abs().mean(dim=(1, 2, 3))
 
     def get_metrics_dict(self, outputs, batch) -> dict[str, Tensor]:
         metrics = {f"gaussians_{s.name}": torch.tensor(float(len(s))) for s in self.scene.gaussian_sets()}

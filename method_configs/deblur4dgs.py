@@ -31,7 +31,8 @@ PAPER = Paper(
         "over it. The network that predicts paths sees poses centred and scaled to the clip.",
         "dyn-deblur4dgs-small has one exposure time for the whole clip, of at most the time between two frames and without "
         "the paper's band. Its paths start along the camera's own motion from frame to frame and keep the given pose in "
-        "their middle; its sub-frames lie in the middles of equal shares of the exposure and add up in linear light.",
+        "their middle, and are turned round where the frame fits better so, since the blur of what stands still does not "
+        "tell their direction. Sub-frames lie in the middles of equal shares of the exposure and add up in linear light.",
         "The reference prints no figures that we could find; none is quoted.",
     ),
 )
@@ -71,8 +72,12 @@ def small() -> DynamicTrainerConfig:
     data.frames_per_batch, data.targets_per_frame = 2, 2
     data.layout_options = quick.pipeline.datamanager.layout_options
     model.initialise, model.density = theirs.initialise, theirs.density
-    model.prefit_steps, model.train_steps, model.scale_decay = 300, 1200, theirs.scale_decay
-    shutter = ShutterConfig("learned", half_exposure=0.25, shortest=0.02, longest=0.5, band=(0.0, 0.5), shared=True)
+    model.prefit_steps, model.train_steps, model.scale_decay = 300, 1500, theirs.scale_decay
+    # A shutter cannot stay open for longer than the time between two frames.
+    shutter = ShutterConfig(
+        "learned", half_exposure=0.25, shortest=0.02, longest=0.5, band=(0.0, 0.5), shared=True, reversible=True,
+        observe_from=600,
+    )  # fmt: skip
     model.exposure = choose(
         PosePathExposureConfig(
             num_instants=7, shutter=shutter, blend="linear", sampling="middles", pin_middle=True, along_clip=True
@@ -80,8 +85,8 @@ def small() -> DynamicTrainerConfig:
     )
     model.group_starts = {"exposure_predictor": 100, "exposure_shutter": 300}
     model.decays = {
-        "exposure_predictor": Decay(factor=0.1, steps=1200),
-        "exposure_shutter": Decay(factor=0.1, steps=1200),
+        "exposure_predictor": Decay(factor=0.1, steps=1500),
+        "exposure_shutter": Decay(factor=0.1, steps=1500),
     }
     config.gradient_accumulation_steps = {}  # of so few steps none may be lost
     config.optimizers = quick.optimizers | {"exposure_predictor": adam(1e-3), "exposure_shutter": adam(1e-2)}

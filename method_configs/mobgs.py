@@ -28,7 +28,8 @@ PAPER = Paper(
         "All instants count in density control; the reference takes the middle one's gradients.",
         "Depths are compared with the middle of the exposure.",
         "dyn-mobgs-small bounds exposure times by the time between two frames. Its latent cameras start along the camera's "
-        "own motion from frame to frame, stand for equal shares of the exposure and add up in linear light.",
+        "own motion from frame to frame, are turned round where the frame fits better so, stand for equal shares of the "
+        "exposure and add up in linear light.",
         "Not compared with the paper's figures; the reference keeps the checkpoint that tests best, which we never do.",
     ),
 )
@@ -69,7 +70,9 @@ def small() -> DynamicTrainerConfig:
     model.decays = {f"{name}_means": Decay(factor=0.1, steps=steps) for name in ("dynamic", "static")}
     model.decays["exposure_latents"] = Decay(factor=0.1, steps=steps)
     # A shutter cannot stay open for longer than the time between two frames.
-    shutter = ShutterConfig("estimated", half_exposure=0.4, shortest=0.02, longest=0.5, observe_from=400)
+    shutter = ShutterConfig(
+        "estimated", half_exposure=0.4, shortest=0.02, longest=0.5, reversible=True, observe_from=400
+    )
     model.exposure = choose(
         LatentPathExposureConfig(num_instants=7, shutter=shutter, blend="linear", sampling="middles", along_clip=True)
     )

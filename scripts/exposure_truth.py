@@ -77,7 +77,7 @@ def compare_shutter(pipeline: Any, exposure: PathExposure, truth: dict[str, Any]
     """Print half exposures, speeds of moving points, and their product, over the true ones."""
     views = pipeline.datamanager.views
     tracks = pipeline.datamanager.eval_dataset.metadata.get("ground_truth_tracks")
-    half = exposure.shutter.half_exposure(torch.arange(len(views))).abs()
+    half = exposure.shutter.half_exposure(torch.arange(len(views)))
     true_half = 0.5 * truth["settings"]["exposure"]["fraction"]
     print(f"half exposures: {[round(float(h), 3) for h in half]}, true {true_half:.3f}")
     if tracks is None or not bool(tracks.moving.any()):

@@ -7,7 +7,7 @@ points of the lens. So models compose (`product.py`), and their weights multiply
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,8 @@ Mode = Literal["train", "mid", "start", "end"]
 """``train``: the whole exposure. ``mid``: its sharp middle, which evaluation, viewer and export use."""
 Blend = Literal["display", "linear"]
 """``display``: average display values, as most papers do. ``linear``: average linear light, as film does."""
+ErrorNow = Callable[[], Float[Tensor, "b"]]
+"""The mean absolute error of each view's image as the exposures now are."""
 
 GAMMA = 2.2
 """Of displays: linear light is the display value to this power."""
@@ -98,11 +100,12 @@ class ExposureModel(nn.Module, ABC):
     def start_from(self, views: ClipViews) -> None:
         """Look at the training views once, before training starts."""
 
-    def observe(self, scene: Scene, views: Views, step: int) -> None:
+    def observe(self, scene: Scene, views: Views, step: int, error: ErrorNow | None = None) -> None:
         """Update what is estimated from the scene without gradients; called in every training step, before it renders.
 
         Args:
             views: the batch, with its cameras as they are given (or refined), not those of the exposure.
+            error: renders the batch as its exposures now are, and compares; None: there are no images to compare with.
         """
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dyngs_plugins.exposure import se3
-from dyngs_plugins.exposure.base import Blend, ExposureConfig, ExposureModel, Mode, only_middle, per_instant
+from dyngs_plugins.exposure.base import Blend, ErrorNow, ExposureConfig, ExposureModel, Mode, only_middle, per_instant
 from dyngs_plugins.exposure.flow_ratio import FlowRatio
 from dyngs_plugins.exposure.shutter import Shutter, ShutterConfig
 from dyngs_plugins.types import Instants
@@ -103,7 +103,7 @@ class PathExposure(ExposureModel):
         u = moments(mode, count, self.config.sampling).to(instants.time)
         index = view_index[instants.view]
         cameras = se3.invert(self.path(index, instants.camera_T_world, u)) @ instants.camera_T_world[:, None]
-        reach = self.shutter.half_exposure(index) * self.frame_interval
+        reach = self.shutter.reach(index) * self.frame_interval
         times = instants.time[:, None] + (2 * u - 1) * reach[:, None]
         return only_middle(per_instant(instants, count, cameras, times.clamp(0, 1)), count)
 
@@ -119,24 +119,31 @@ class PathExposure(ExposureModel):
             self._flow_ratio = FlowRatio.of(views)
 
     @torch.no_grad()
-    def observe(self, scene: Scene, views: Views, step: int) -> None:
+    def observe(self, scene: Scene, views: Views, step: int, error: ErrorNow | None = None) -> None:
         shutter = self.config.shutter
         due = step >= shutter.observe_from and (step - shutter.observe_from) % shutter.observe_every == 0
-        if self._flow_ratio is None or views.index is None or not due:
+        if views.index is None or not due:
             return
+        if shutter.reversible and error is not None:
+            self.shutter.try_directions(views.index, error)
+        if self._flow_ratio is not None:
+            self._estimate(self._flow_ratio, scene, views, views.index)
+
+    def _estimate(self, flow_ratio: FlowRatio, scene: Scene, views: Views, index: Int[Tensor, "b"]) -> None:
+        """Set the half exposures of a batch's views from what the static Gaussians look like."""
         if scene.static is None:
             warnings.warn(
                 "shutter.kind is 'estimated', which looks at a set of static Gaussians, and this method has none: every "
-                f"half exposure stays at {shutter.half_exposure} frames. Set the kind to 'learned' to train it.",
+                f"half exposure stays at {self.config.shutter.half_exposure} frames. Set the kind to 'learned' to train it.",
                 stacklevel=1,
             )
             return
         # Those instants that images were really made of: a path need not be known farther out.
         u = moments("train", max(self.config.num_instants, 2), self.config.sampling).to(views.time)[[0, -1]]
-        ends = self.path(views.index, views.camera_T_world, u)
+        ends = self.path(index, views.camera_T_world, u)
         cameras = se3.invert(ends) @ views.camera_T_world[:, None]
-        for row, view in enumerate(views.index.tolist()):
-            ratio = self._flow_ratio.estimate(scene, views, row, cameras[row])
+        for row, view in enumerate(index.tolist()):
+            ratio = flow_ratio.estimate(scene, views, row, cameras[row])
             if ratio is not None:
                 self.shutter.set(view, ratio / float(u[1] - u[0]))
 

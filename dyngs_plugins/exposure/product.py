@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from dyngs_plugins.exposure.base import ExposureConfig, ExposureModel, Mode
+from dyngs_plugins.exposure.base import ErrorNow, ExposureConfig, ExposureModel, Mode
 from dyngs_plugins.types import Gaussians, Instants
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ class ProductExposure(ExposureModel):
         for part in self._models():
             part.start_from(views)
 
-    def observe(self, scene: Scene, views: Views, step: int) -> None:
+    def observe(self, scene: Scene, views: Views, step: int, error: ErrorNow | None = None) -> None:
         for part in self._models():
-            part.observe(scene, views, step)
+            part.observe(scene, views, step, error)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {name: parameters for part in self._models() for name, parameters in part.param_groups().items()}

@@ -9,7 +9,7 @@ Sources: Deblur4DGS (Wu et al. 2024, learned with a band prior); MoBGS (Bui et a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,12 +40,11 @@ class ShutterConfig:
     """Whether a learned half exposure is one for all views, as most cameras hold theirs through a clip. Alone, a view in
     which little moves hardly tells its own."""
     reversible: bool = False
-    """Whether a learned half exposure may pass through 0 and become negative, down to minus the longest: the exposure
-    then runs along its camera path from end to start. Blur of what stands still does not tell the direction of a path,
-    so about half of all paths are found backward; only what moves shows it, and a half exposure that cannot become
-    negative stays at its shortest there."""
+    """Whether each view's exposure may run along its camera path from end to start. Blur of what stands still does not
+    tell a path's direction; only what moves shows it. From ``observe_from`` on, every ``observe_every`` steps, both
+    directions of the batch's views are rendered, and the one whose image is nearer is kept."""
     observe_from: int = 2000
-    """Training step from which an estimated shutter looks at the scene."""
+    """Training step from which an estimated or reversible shutter looks at the scene."""
     observe_every: int = 10
     """Training steps between two looks."""
     learning_rate: float = 1e-2
@@ -60,11 +59,6 @@ class ShutterConfig:
         if not 0.0 <= self.shortest <= self.longest:
             raise ValueError(
                 f"shortest is {self.shortest} and longest {self.longest}; expected 0 <= shortest <= longest."
-            )
-        if self.shared and self.reversible:
-            raise ValueError(
-                "shared and reversible are both True, but each camera path runs forward or backward on its own. Set one "
-                "of them to False."
             )
 
 
@@ -87,7 +81,8 @@ class _Within(torch.autograd.Function):
 class Shutter(nn.Module):
     """Half exposures of the training views, in frames.
 
-    A learned one has the parameter ``tau [views]`` (``[1]`` if shared), an estimated one the buffer ``tau [views]``.
+    A learned one has the parameter ``tau [views]`` (``[1]`` if shared), an estimated one the buffer ``tau [views]``. A
+    reversible one has the buffer ``direction [views]``, 1 or -1.
     """
 
     def __init__(self, config: ShutterConfig, num_views: int):
@@ -101,17 +96,38 @@ class Shutter(nn.Module):
             self.tau: Tensor
         else:
             self.tau = torch.empty(0)
+        if config.reversible:
+            self.register_buffer("direction", torch.ones(num_views))
+            self.direction: Tensor
 
     def half_exposure(self, view_index: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """Of the given views, in frames; negative where the path of the camera runs backward in time."""
+        """Of the given views, in frames."""
         if self.config.kind == "fixed":
             return torch.full(view_index.shape, float(self.config.half_exposure), device=view_index.device)
         shared = self.config.kind == "learned" and self.config.shared
         half = self.tau[torch.zeros_like(view_index) if shared else view_index]
         if self.config.kind == "learned":
-            shortest = -self.config.longest if self.config.reversible else self.config.shortest
-            half = _Within.apply(half, shortest, self.config.longest)
+            half = _Within.apply(half, self.config.shortest, self.config.longest)
         return half
+
+    def reach(self, view_index: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """The half exposures, negative where the path of the camera runs backward in time."""
+        half = self.half_exposure(view_index)
+        return half * self.direction[view_index] if self.config.reversible else half
+
+    @torch.no_grad()
+    def try_directions(self, view_index: Int[Tensor, "b"], error: Callable[[], Float[Tensor, "b"]]) -> None:
+        """Keep of each view the direction in which its image is nearer.
+
+        Args:
+            error: of each view's image as the exposures now are.
+        """
+        kept = self.direction[view_index]
+        errors = []
+        for turn in (1.0, -1.0):
+            self.direction[view_index] = turn * kept
+            errors.append(error())
+        self.direction[view_index] = torch.where(errors[1] < errors[0], -kept, kept)
 
     @torch.no_grad()
     def set(self, view: int, half_exposure: float) -> None:
@@ -121,7 +137,7 @@ class Shutter(nn.Module):
     def band(self, view_index: Int[Tensor, "b"]) -> Float[Tensor, ""]:
         """Mean distance of learned half exposures from the band (Deblur4DGS' exposure range), weighted."""
         low, high = self.config.band
-        half = self.half_exposure(view_index).abs()
+        half = self.half_exposure(view_index)
         return self.config.band_weight * ((low - half).relu() + (half - high).relu()).mean()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
