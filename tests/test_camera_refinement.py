@@ -10,7 +10,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "exposure"))
 
-from exposure_scenes import exposure_configs, make_scene, make_views, twists  # noqa: E402
+from exposure_pairs import exposure_configs  # noqa: E402
+from exposure_scenes import make_scene, make_views, twists  # noqa: E402
 
 from dyngs_plugins.camera_refinement import CameraRefinementConfig  # noqa: E402
 from dyngs_plugins.exposure import se3  # noqa: E402

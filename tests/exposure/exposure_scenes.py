@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor, nn
-from used_motions import used_motion_configs
 
-from dyngs_plugins.exposure.base import ExposureConfig, ExposureModel
-from dyngs_plugins.exposure.camera_path import CameraPathExposureConfig
-from dyngs_plugins.exposure.choice import choose
-from dyngs_plugins.exposure.circle import CircleExposureConfig
-from dyngs_plugins.exposure.thin_lens import DefocusExposureConfig
+from dyngs_plugins.exposure.base import ExposureConfig
 from dyngs_plugins.gaussian_sets import GaussianSet, logit
-from dyngs_plugins.hooks import registry
-from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
+from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.motion.static import StaticMotionConfig
-from dyngs_plugins.priors.lifting import Tracks3D
 from dyngs_plugins.scene import DYNAMIC, STATIC, Scene, Views
 
 IDENTITY = torch.eye(4)
@@ -90,82 +81,8 @@ def arguments(views: Views) -> tuple:
 
 
 @torch.no_grad()
-def still(exposure: nn.Module) -> None:
-    """An exposure of no length through a pinhole: all parameters zero, logarithms at minus infinity."""
-    for name, parameter in exposure.named_parameters():
-        parameter.fill_(-1e4 if name.split(".")[-1].startswith("log_") else 0.0)
-    for module in exposure.modules():
-        config = getattr(module, "config", None)
-        if hasattr(config, "half_exposure"):
-            config.half_exposure = config.shortest = 0.0
-            if module.tau.numel():
-                module.tau.zero_()
-
-
-@torch.no_grad()
 def stir(module: nn.Module, scale: float, seed: int = 3) -> None:
     """Move every parameter a little, so that nothing is at a special place."""
     generator = torch.Generator().manual_seed(seed)
     for _, parameter in module.named_parameters():
         parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
-
-
-# Every pair -----------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def motion_configs() -> dict[str, MotionFieldConfig]:
-    """One config of every motion field that a method uses or a plugin registers, by the field's class name."""
-    found = used_motion_configs()
-    for config in registry().motion_fields.values():
-        found.setdefault(config()._target.__name__, config())
-    return found
-
-
-@functools.cache
-def exposure_configs() -> dict[str, ExposureConfig]:
-    """Every registered exposure model, and products of motion and lens; sized for tests."""
-    found: dict[str, ExposureConfig] = {name: kind() for name, kind in registry().exposure_models.items()}
-    found["camera-path+defocus"] = choose(CameraPathExposureConfig(), DefocusExposureConfig()).chosen()
-    found["camera-path+circle"] = choose(CameraPathExposureConfig(), CircleExposureConfig()).chosen()
-    for config in found.values():
-        for part in (config, *getattr(config, "parts", ())):
-            if hasattr(part, "num_instants"):
-                part.num_instants = 5
-                part.shutter.half_exposure = 0.4
-            if hasattr(part, "num_points"):
-                part.num_points = 4
-            if hasattr(part, "focus_distance"):
-                part.aperture, part.focus_distance = 0.1, 3.0
-    return found
-
-
-def constant_tracks(means: Tensor, frames: int = FRAMES, speed: float = 0.4) -> Tracks3D:
-    """Points that go to the right at one speed, seen everywhere."""
-    n = len(means)
-    t = torch.linspace(0, 1, frames)
-    points = means[:, None] + (t - 0.5)[None, :, None] * torch.tensor([speed, 0.1, 0.0])
-    seen = torch.ones(n, frames, dtype=torch.bool)
-    return Tracks3D(points, seen, ~seen, seen.float(), torch.full((n, 3), 0.5), torch.zeros(n, dtype=torch.long))
-
-
-def scene_of(motion: str, exposure: str, n: int = 24) -> Scene:
-    """A scene of a motion field, started and stirred, and an exposure model, stirred too."""
-    torch.manual_seed(0)
-    field = motion_configs()[motion].setup(num_frames=FRAMES)
-    tracks = constant_tracks(cloud(n // 2))
-    generator = torch.Generator().manual_seed(0)
-    if field.starts_from == "points":
-        middles = torch.full((n // 2,), 0.5)
-        started = field.start_from_points(tracks.points[:, FRAMES // 2], middles, generator)
-        columns = {name: c + 0.02 * torch.randn(c.shape, generator=generator) for name, c in started.items()}
-    else:
-        columns = dict(field.initialise(tracks, FRAMES // 2, generator))
-    for name, shape in field.columns().items():
-        columns.setdefault(name, torch.zeros(n // 2, *shape))
-    dynamic = GaussianSet(DYNAMIC, field.columns())
-    dynamic.load_rows({**rows(tracks.points[:, FRAMES // 2]), **columns})
-    stir(field, 0.02)
-    model: ExposureModel = exposure_configs()[exposure].setup(num_views=VIEWS, num_frames=FRAMES)
-    stir(model, 0.02)
-    return Scene([dynamic, make_set(STATIC, cloud(n, 5)[: n // 2])], field, model)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
-from exposure_scenes import IDENTITY, Glide, arguments, make_scene, make_views, twists
+from exposure_scenes import IDENTITY, arguments, make_scene, make_views, twists
 from scipy.spatial.transform import Rotation
 
 from dyngs_plugins.exposure import se3
@@ -57,7 +59,7 @@ def test_quaternions_agree_with_scipy(scale: float):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_at_the_identity_are_finite_and_right(kind):
-    knots = torch.zeros(2, KNOTS[kind], 6, dtype=torch.float64, requires_grad=True)
+    knots = torch.zeros(1, KNOTS[kind], 6, dtype=torch.float64, requires_grad=True)
     u = torch.tensor([0.0, 0.3, 0.5, 1.0], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda k: poses_along(kind, k, u), (knots,), eps=1e-5, atol=1e-6)
 
@@ -128,18 +130,6 @@ def test_weights_sum_to_one_and_a_plain_wall_stays_plain(kind):
     torch.testing.assert_close(image, color.expand_as(image), atol=1e-5, rtol=1e-5)
 
 
-def test_time_reversal_of_path_and_scene_gives_the_same_image():
-    config = CameraPathExposureConfig(num_instants=5, shutter=shutter(0.8))
-    scene = make_scene(config, Glide((0.8, 0, 0)))
-    knots_of(scene)
-    forward = scene.render(make_views(), mode="train").channels["rgb"]
-    with torch.no_grad():
-        scene.exposure.knots.copy_(scene.exposure.knots.flip(1))
-    scene.exposure.frame_interval *= -1
-    backward = scene.render(make_views(), mode="train").channels["rgb"]
-    torch.testing.assert_close(forward, backward, atol=1e-6, rtol=1e-5)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_reach_the_path_and_no_further_than_the_views_in_the_batch(kind):
     scene = make_scene(CameraPathExposureConfig(trajectory=kind, num_instants=3), views=3)
@@ -150,25 +140,6 @@ def test_gradients_reach_the_path_and_no_further_than_the_views_in_the_batch(kin
     assert grad[0].abs().max() > 0
     assert grad[2].abs().max() > 0
     assert not grad[1].any()
-
-
-def test_more_instants_converge():
-    images = {}
-    for count in (3, 9, 27, 81):
-        scene = make_scene(CameraPathExposureConfig(num_instants=count))
-        knots_of(scene, 0.05)
-        images[count] = scene.render(make_views(), mode="train").channels["rgb"]
-    errors = [float((images[count] - images[81]).abs().mean()) for count in (3, 9, 27)]
-    assert errors[0] > 2 * errors[1] > 4 * errors[2]
-
-
-def test_a_still_scene_does_not_depend_on_the_exposure_time():
-    images = []
-    for share in (0.0, 1.0):
-        scene = make_scene(CameraPathExposureConfig(num_instants=3, shutter=shutter(share)))
-        knots_of(scene)
-        images.append(scene.render(make_views(), mode="train").channels["rgb"])
-    assert torch.equal(*images)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,15 +155,6 @@ def test_the_middle_is_one_of_the_instants(kind):
     torch.testing.assert_close(several.camera_T_world[[4, 9]], end.camera_T_world, atol=1e-6, rtol=1e-6)
 
 
-def test_cameras_that_are_no_training_views_are_sharp_and_as_given():
-    scene = make_scene(CameraPathExposureConfig())
-    knots_of(scene)
-    views = make_views(None)
-    instants = scene.exposure.instants(*arguments(views), mode="train")
-    assert torch.equal(instants.camera_T_world, views.camera_T_world)
-    assert scene.exposure.regularisers(None) == {}
-
-
 def test_motion_is_in_the_cameras_own_frame():
     """Along its own z, whichever way it looks."""
     scene = make_scene(CameraPathExposureConfig(num_instants=3))
@@ -206,23 +168,20 @@ def test_motion_is_in_the_cameras_own_frame():
     torch.testing.assert_close(moved[:, :3, 3] - given[:, :3, 3], 0.1 * given[:, :3, 2], atol=1e-6, rtol=1e-5)
 
 
-def test_the_gauge_that_the_anchor_fixes():
-    """Other given poses with the opposite motion before every control pose make the same image."""
-    scene = make_scene(CameraPathExposureConfig(num_instants=3), views=2)
+@pytest.mark.parametrize("kind", ["linear", "bspline"])
+def test_control_poses_can_hold_the_gauge_that_the_anchor_fixes(kind):
+    """The given cameras moved, and the opposite motion in every control pose: the same image at another penalty."""
+    scene = make_scene(CameraPathExposureConfig(trajectory=kind, num_instants=3))
     knots_of(scene)
-    views = make_views()
-    expected = scene.render(views, mode="train").channels["rgb"]
-    shift = IDENTITY.clone()
-    shift[:3, 3] = torch.tensor([0.03, -0.02, 0.05])
-    path = poses_along("linear", scene.exposure.knots, torch.linspace(0, 1, 3))
-    moved = torch.linalg.inv(shift @ path) @ (shift @ views.camera_T_world)[:, None]
-    torch.testing.assert_close(
-        moved.reshape(-1, 4, 4), scene.exposure.instants(*arguments(views), mode="train").camera_T_world
-    )
-    assert float(scene.exposure.regularisers(views.index)["exposure_anchor"]) > 0
-    scene.exposure.knots.data.zero_()
+    views, knots, G = make_views(), scene.exposure.knots, se3.exp(twists(1, scale=0.05))[0].float()
+    image, penalty = (scene.render(views, mode="train").channels["rgb"], scene.exposure.regularisers(views.index))
+    with torch.no_grad():
+        knots.copy_(se3.log(G @ se3.exp(knots)))
+    moved = dataclasses.replace(views, camera_T_world=G @ views.camera_T_world)
+    torch.testing.assert_close(scene.render(moved, mode="train").channels["rgb"], image, atol=1e-5, rtol=1e-4)
+    assert scene.exposure.regularisers(views.index)["exposure_anchor"] > 2 * penalty["exposure_anchor"] > 0
+    knots.data.zero_()
     assert float(scene.exposure.regularisers(views.index)["exposure_anchor"]) == 0.0
-    assert expected.shape == (2, 36, 48, 3)
 
 
 def test_linear_light_is_brighter_than_display_values():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 
 import torch
 from torch import Tensor
-from used_motions import used_motion_configs
+from used_motions import smaller_motion_configs
 
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
@@ -17,18 +16,12 @@ from dyngs_plugins.types import Gaussians
 
 FRAMES, N = 7, 10
 MIDDLE = FRAMES // 2
-SMALLER = {
-    "Deformable": {"width": 24},
-    "HexPlane": {"space_resolution": 4, "time_resolution": FRAMES, "levels": (1,), "features": 8, "width": 24},
-}
-"""Sizes for tests, where a method's own would take long."""
 
 
 @functools.cache
 def motion_configs() -> dict[str, MotionFieldConfig]:
     """One config of each field by its class' name, at the size for tests."""
-    used = used_motion_configs().items()
-    return {name: dataclasses.replace(config, **SMALLER.get(name, {})) for name, config in used}
+    return smaller_motion_configs()
 
 
 def paths(velocity: Tensor) -> Tensor:

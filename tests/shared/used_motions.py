@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 
@@ -19,3 +20,16 @@ def used_motion_configs() -> dict[str, MotionFieldConfig]:
             if isinstance(motion, MotionFieldConfig):
                 found[motion._target.__name__] = motion
     return found
+
+
+SMALLER = {
+    "Deformable": {"width": 24},
+    "HexPlane": {"space_resolution": 4, "time_resolution": 7, "levels": (1,), "features": 8, "width": 24},
+}
+"""Sizes for tests, where a method's own would take long."""
+
+
+def smaller_motion_configs() -> dict[str, MotionFieldConfig]:
+    """The same at the size for tests."""
+    used = used_motion_configs().items()
+    return {name: dataclasses.replace(config, **SMALLER.get(name, {})) for name, config in used}
