@@ -1,17 +1,25 @@
 """Checkpoints of every pair come back, and those of another clip are refused in words."""
 
+import copy
+
 import pytest
 import torch
+from exposure_motions import motion_configs
 from exposure_pairs import (
     EXPOSURES,
+    MOTIONS,
     each_pair,
     exposure_model,
     keeps_something_of_each_view,
     rendered,
     scene_of,
-    stirred_model,
+    shapes_of,
 )
-from exposure_scenes import VIEWS, stir
+from exposure_scenes import FRAMES, VIEWS, stir
+
+from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.motion.base import MotionField
+from dyngs_plugins.scene import DYNAMIC, STATIC, Scene
 
 
 @each_pair()
@@ -24,8 +32,27 @@ def test_a_checkpoint_brings_everything_back(motion: str, exposure: str):
     torch.testing.assert_close(rendered(other), image)
 
 
-@pytest.mark.parametrize("exposure", [name for name in EXPOSURES if keeps_something_of_each_view(name)])
-def test_a_checkpoint_of_a_clip_with_other_views_is_refused(exposure: str):
-    longer = exposure_model(exposure, views=VIEWS + 1)
-    with pytest.raises(ValueError, match="The first number is that of training views"):
-        longer.load_state_dict(stirred_model(exposure).state_dict())
+def field_of(motion: str, frames: int) -> MotionField:
+    return copy.deepcopy(motion_configs()[motion]).setup(num_frames=frames)
+
+
+def keeps_something_of_each_frame(motion: str) -> bool:
+    return shapes_of(field_of(motion, FRAMES)) != shapes_of(field_of(motion, FRAMES + 1))
+
+
+OF_THEIR_CLIP = [
+    (motion, exposure)
+    for motion in MOTIONS
+    for exposure in EXPOSURES
+    if keeps_something_of_each_frame(motion) or keeps_something_of_each_view(exposure)
+]
+"""Pairs whose checkpoints tell how long their clip is."""
+
+
+@pytest.mark.parametrize(("motion", "exposure"), OF_THEIR_CLIP, ids=["-".join(pair) for pair in OF_THEIR_CLIP])
+def test_a_checkpoint_of_a_shorter_clip_is_refused(motion: str, exposure: str):
+    field = field_of(motion, FRAMES + 1)
+    sets = [GaussianSet(DYNAMIC, field.columns()), GaussianSet(STATIC)]
+    longer = Scene(sets, field, exposure_model(exposure, views=VIEWS + 1, frames=FRAMES + 1))
+    with pytest.raises(ValueError, match="on the same clip|the clip it was trained on"):
+        longer.load_state_dict(scene_of(motion, exposure).state_dict())
