@@ -23,6 +23,8 @@ from torch import Tensor
 from dyngs_plugins.evaluation import predict_tracks
 from dyngs_plugins.exposure.path import PathExposure
 from dyngs_plugins.exposure.thin_lens import Lens
+from dyngs_plugins.losses.tracks import project
+from dyngs_plugins.priors.views import ClipViews
 
 
 def image_paths(
@@ -72,6 +74,27 @@ def compare_paths(pipeline: Any, exposure: PathExposure, truth: dict[str, Any]) 
           f"all errors over all lengths {100 * sum(errors) / sum(lengths):.1f} %")  # fmt: skip
 
 
+def image_speeds(points: Float[Tensor, "p t 3"], views: ClipViews, frames: range) -> Float[Tensor, "p f"]:
+    """How fast points move over the image for the camera of each frame, held still: pixels per frame.
+
+    This is what blur shows of a speed, times the exposure; motion along the ray leaves none.
+    """
+
+    def pixels(frame: int, seen_at: int) -> Float[Tensor, "p 2"]:
+        camera_T_world = views.camera_T_world[seen_at]
+        camera = points[:, frame] @ camera_T_world[:3, :3].T + camera_T_world[:3, 3]
+        return project(camera, views.K[seen_at].expand(len(camera), 3, 3))
+
+    return torch.stack([(pixels(k + 1, k) - pixels(k - 1, k)).norm(dim=-1) / 2 for k in frames], dim=1)
+
+
+def speed_ratio(found: Tensor, true: Tensor, counted: Tensor) -> float:
+    """The median of found over true speeds, of what is not nearly at rest."""
+    found, true = found[counted], true[counted]
+    moves = true > 0.2 * true.mean()
+    return float((found[moves] / true[moves]).median())
+
+
 @torch.no_grad()
 def compare_shutter(pipeline: Any, exposure: PathExposure, truth: dict[str, Any]) -> None:
     """Print half exposures, speeds of moving points, and their product, over the true ones."""
@@ -84,11 +107,17 @@ def compare_shutter(pipeline: Any, exposure: PathExposure, truth: dict[str, Any]
         return
     predicted = predict_tracks(pipeline.model.scene, tracks, views, pipeline.model._options())
     counted = (tracks.moving & predicted.covered)[:, None] & (tracks.visible[:, 2:] & tracks.visible[:, :-2])
-    found, true = ((p[:, 2:] - p[:, :-2]).norm(dim=-1)[counted] / 2 for p in (predicted.points, tracks.points))
-    moved = true > 0.2 * true.mean()
-    speed = float((found[moved] / true[moved]).median())
     share = float(half[1:-1].median()) / true_half
-    print(f"found over true: half exposure {share:.3f}, speed {speed:.3f}, their product {share * speed:.3f}")
+    found, true = ((p[:, 2:] - p[:, :-2]).norm(dim=-1) / 2 for p in (predicted.points, tracks.points))
+    speed = speed_ratio(found, true, counted)
+    print(f"found over true, 3-D:      half exposure {share:.3f}, speed {speed:.3f}, their product {share * speed:.3f}")
+    frames = range(1, tracks.points.shape[1] - 1)
+    if len(views) == tracks.points.shape[1]:  # one camera, all frames: view k is frame k
+        found, true = (image_speeds(p, views, frames) for p in (predicted.points, tracks.points))
+        speed = speed_ratio(found, true, counted)
+        print(
+            f"found over true, in image: half exposure {share:.3f}, speed {speed:.3f}, their product {share * speed:.3f}"
+        )
 
 
 @torch.no_grad()

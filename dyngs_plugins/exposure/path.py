@@ -104,6 +104,10 @@ class PathExposure(ExposureModel):
         index = view_index[instants.view]
         cameras = se3.invert(self.path(index, instants.camera_T_world, u)) @ instants.camera_T_world[:, None]
         reach = self.shutter.reach(index) * self.frame_interval
+        if self.config.shutter.shared:
+            # An exposure that the clip's ends cut off seems shorter than it is; the other views know better.
+            cut = (instants.time - reach.abs() < 0) | (instants.time + reach.abs() > 1)
+            reach = torch.where(cut, reach.detach(), reach)
         times = instants.time[:, None] + (2 * u - 1) * reach[:, None]
         return only_middle(per_instant(instants, count, cameras, times.clamp(0, 1)), count)
 
