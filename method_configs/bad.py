@@ -50,7 +50,7 @@ def full() -> DynamicTrainerConfig:
             datamanager=DynamicDataManagerConfig(dataparser=AutoDataParserConfig(), frames_per_batch=1),
             model=DynamicModelConfig(
                 motion=StaticMotionConfig(),
-                exposure=choose(CameraPathExposureConfig(num_instants=11)),
+                exposure=choose(CameraPathExposureConfig(num_instants=11, learning_rate=1e-3)),
                 sets=(STATIC,),
                 losses={"rgb": LossTerm()},
                 initialise=InitialiseConfig(num_static=100_000),
@@ -74,7 +74,6 @@ def full() -> DynamicTrainerConfig:
             "static_opacities": adam(5e-2),
             "static_scales": adam(5e-3),
             "static_quats": adam(1e-3),
-            "exposure_knots": adam(1e-3),
         },
         gradient_accumulation_steps={"exposure_knots": 25},  # a path is seen once in a round of all images
     )
@@ -88,7 +87,7 @@ def small() -> DynamicTrainerConfig:
     model, steps = config.pipeline.model, 1500
     config.pipeline.datamanager.frames_per_batch = 2
     config.gradient_accumulation_steps = {}  # of so few steps none may be lost
-    model.exposure = choose(CameraPathExposureConfig(num_instants=9))
+    model.exposure = choose(CameraPathExposureConfig(num_instants=9, learning_rate=1e-3))
     model.initialise = InitialiseConfig(num_static=6000, static_from="frames")
     model.train_steps = steps
     model.decays = {

@@ -8,7 +8,7 @@ from dyngs_plugins.exposure.shutter import ShutterConfig
 from dyngs_plugins.motion.bases import MotionBasesConfig
 from dyngs_plugins.papers import Paper
 from dyngs_plugins.stages import Decay
-from dyngs_plugins.trainer import DynamicTrainerConfig, adam
+from dyngs_plugins.trainer import DynamicTrainerConfig
 from method_configs import som
 
 PAPER = Paper(
@@ -50,7 +50,9 @@ def full() -> DynamicTrainerConfig:
     data.frames_per_batch = 1
     model.motion = MotionBasesConfig(num_bases=20)
     model.exposure = choose(
-        PosePathExposureConfig(num_instants=11, shutter=ShutterConfig("learned", half_exposure=0.5))
+        PosePathExposureConfig(
+            num_instants=11, learning_rate=5e-4, shutter=ShutterConfig("learned", half_exposure=0.5, learning_rate=1e-1)
+        )
     )
     model.group_starts = {"exposure_predictor": EPOCHS_OF_STILL_CAMERAS * FRAMES}
     model.train_steps = 12_000
@@ -59,7 +61,6 @@ def full() -> DynamicTrainerConfig:
         "exposure_shutter": Decay(factor=1e-4, steps=4800),
     }
     config.gradient_accumulation_steps = {"exposure_predictor": 25, "exposure_shutter": 25}
-    config.optimizers |= {"exposure_predictor": adam(5e-4), "exposure_shutter": adam(1e-1)}
     return config
 
 
@@ -76,12 +77,18 @@ def small() -> DynamicTrainerConfig:
     # A shutter cannot stay open for longer than the time between two frames.
     shutter = ShutterConfig(
         "learned", half_exposure=0.25, shortest=0.02, longest=0.5, band=(0.0, 0.5), shared=True, reversible=True,
-        observe_from=600,
+        observe_from=600, learning_rate=1e-2,
     )  # fmt: skip
     model.exposure = choose(
         PosePathExposureConfig(
-            num_instants=7, shutter=shutter, blend="linear", sampling="middles", pin_middle=True, along_clip=True
-        )
+            num_instants=7,
+            learning_rate=1e-3,
+            shutter=shutter,
+            blend="linear",
+            sampling="middles",
+            pin_middle=True,
+            along_clip=True,
+        )  # fmt: skip
     )
     model.group_starts = {"exposure_predictor": 100, "exposure_shutter": 300}
     model.decays = {
@@ -89,7 +96,7 @@ def small() -> DynamicTrainerConfig:
         "exposure_shutter": Decay(factor=0.1, steps=1500),
     }
     config.gradient_accumulation_steps = {}  # of so few steps none may be lost
-    config.optimizers = quick.optimizers | {"exposure_predictor": adam(1e-3), "exposure_shutter": adam(1e-2)}
+    config.optimizers = quick.optimizers
     return config
 
 

@@ -8,7 +8,7 @@ from dyngs_plugins.exposure.shutter import ShutterConfig
 from dyngs_plugins.objective import LossTerm
 from dyngs_plugins.papers import Paper
 from dyngs_plugins.stages import Decay
-from dyngs_plugins.trainer import DynamicTrainerConfig, adam
+from dyngs_plugins.trainer import DynamicTrainerConfig
 from method_configs import splatting, splinegs
 
 PAPER = Paper(
@@ -45,7 +45,7 @@ def full() -> DynamicTrainerConfig:
     config, steps = splinegs.full(), 10_000
     config.method_name = "dyn-mobgs"
     model = config.pipeline.model
-    model.exposure = choose(LatentPathExposureConfig())
+    model.exposure = choose(LatentPathExposureConfig(learning_rate=1e-4))
     model.losses = losses()
     model.train_steps = steps
     model.decays = {f"{name}_means": Decay(factor=0.01, steps=steps) for name in ("dynamic", "static")}
@@ -54,7 +54,6 @@ def full() -> DynamicTrainerConfig:
         name: splatting.density(stop=steps, grad_threshold=threshold, absolute_gradients=True)
         for name, threshold in (("dynamic", 5e-5), ("static", 1e-4))
     }
-    config.optimizers["exposure_latents"] = adam(1e-4)
     return config
 
 
@@ -74,10 +73,12 @@ def small() -> DynamicTrainerConfig:
         "estimated", half_exposure=0.4, shortest=0.02, longest=0.5, reversible=True, observe_from=400
     )
     model.exposure = choose(
-        LatentPathExposureConfig(num_instants=7, shutter=shutter, blend="linear", sampling="middles", along_clip=True)
+        # An eighth of the steps, so the latent cameras are faster.
+        LatentPathExposureConfig(
+            num_instants=7, learning_rate=5e-4, shutter=shutter, blend="linear", sampling="middles", along_clip=True
+        )
     )
-    # An eighth of the steps, so the networks are faster.
-    config.optimizers = quick.optimizers | {"exposure_latents": adam(5e-4)}
+    config.optimizers = quick.optimizers
     return config
 
 

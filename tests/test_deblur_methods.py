@@ -13,6 +13,7 @@ from dyngs_plugins.motion.spline import HermiteSplineConfig
 from dyngs_plugins.motion.static import StaticMotionConfig
 from dyngs_plugins.scene import STATIC
 from dyngs_plugins.stages import Schedule
+from dyngs_plugins.trainer import adam
 
 METHODS = ("deblur-bad", "dyn-deblur4dgs", "dyn-mobgs")
 BOTH = [name + suffix for name in METHODS for suffix in ("", "-small")]
@@ -23,7 +24,15 @@ def rate_at(method: str, group: str, step: int) -> float:
     config = all_methods[method]
     model = config.pipeline.model
     stage = Schedule(model.stages(24, 1)).stages[-1]
-    return config.optimizers[group]["optimizer"].lr * stage.decays[group].at(step)
+    optimizers = {group: adam(rate) for group, rate in model.exposure.rates().items()} | config.optimizers
+    return optimizers[group]["optimizer"].lr * stage.decays[group].at(step)
+
+
+@pytest.mark.parametrize("method", sorted(name for name in all_methods if name.startswith(("dyn-", "deblur-"))))
+def test_the_rates_of_an_exposure_are_its_own_options(method):
+    """What a method's optimizers name as well would leave those options without effect."""
+    config = all_methods[method]
+    assert not set(config.optimizers) & set(config.pipeline.model.exposure.rates())
 
 
 def test_methods_are_products_of_a_motion_and_an_exposure():
@@ -92,4 +101,4 @@ def test_every_group_of_the_exposure_has_an_optimizer_of_its_own(method):
     config = all_methods[method]
     exposure = config.pipeline.model.exposure.setup(num_views=3, num_frames=3)
     assert exposure.param_groups()
-    assert set(exposure.param_groups()) <= set(config.optimizers)
+    assert set(exposure.param_groups()) <= {*config.optimizers, *config.pipeline.model.exposure.rates()}
