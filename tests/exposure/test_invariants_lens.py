@@ -42,7 +42,7 @@ def test_a_closed_lens_is_none(motion: str, exposure: str):
     closed = rendered(scene)
     scene.exposure = without(scene.exposure, Lens)
     torch.testing.assert_close(closed, rendered(scene), atol=1e-6, rtol=1e-5)
-    assert float((opened - closed).abs().max()) > 1e-3
+    assert bool(((opened - closed).abs() > 1e-3).any())
 
 
 def in_a_plane(motion: str, exposure: str) -> Scene:
