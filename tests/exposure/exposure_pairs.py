@@ -155,6 +155,9 @@ def scene_with(moved: Moved, model: ExposureModel) -> Scene:
 def stirred_model(exposure: str, **sizes: int) -> ExposureModel:
     model = exposure_model(exposure, **sizes)
     stir(model, 0.02)
+    for shutter in modules_of(model, Shutter):
+        if shutter.config.kind == "estimated":
+            shutter.set(0, HALF_EXPOSURE - 0.05)
     return model
 
 
