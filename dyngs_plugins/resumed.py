@@ -33,6 +33,7 @@ class ResumedScene:
     scene: Scene
     _neighbours: Neighbours
     scene_frame: Tensor | None
+    num_frames: int
 
     def enter(self, progress: Progress) -> None:
         """Tell the scene how far the training is."""
@@ -46,9 +47,11 @@ class ResumedScene:
         if progress is not None:
             state["progress"] = asdict(progress)
         state["neighbours"] = self._neighbours.state()
+        state["num_frames"] = self.num_frames
         return state if self.scene_frame is None else {**state, "scene_frame": self.scene_frame}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
+        _require_same_length(state.get("num_frames", self.num_frames), self.num_frames)
         trained_in = state.get("scene_frame")
         if trained_in is not None and self.scene_frame is not None:
             _require_same_frame(trained_in, self.scene_frame)
@@ -63,6 +66,15 @@ class ResumedScene:
         # Not splatfacto's, which replaces parameters behind the optimizers' backs; the sets resize themselves.
         assert isinstance(self, nn.Module)
         return nn.Module.load_state_dict(self, state_dict, strict=strict)
+
+
+def _require_same_length(trained_on: int, now: int) -> None:
+    """Times run from 0 to 1 over any clip, so motion of one length would play on another at the wrong speed, silently."""
+    if trained_on != now:
+        raise ValueError(
+            f"This checkpoint was trained on a clip of {trained_on} frames; the clip that was given has {now}. Give the clip "
+            "(and the loader's options, such as start and end) that it was trained on, or train again."
+        )
 
 
 def _require_same_frame(trained_in: Tensor, now: Tensor) -> None:

@@ -81,3 +81,18 @@ def test_a_checkpoint_of_another_scene_frame_is_refused(train):
 
     with pytest.raises(ValueError, match="scene frame .* is not the one this checkpoint was trained in"):
         train(1, "second", change=other_frame)
+
+
+@pytest.mark.parametrize("method", ["dyn-static-small", "dyn-splinegs-small", "dyn-som-small"])
+def test_a_checkpoint_of_a_clip_of_another_length_is_refused(train, method):
+    first = train(2, "first", method=method)
+
+    def shorter(config):
+        config.load_dir = first.checkpoint_dir
+        config.pipeline.datamanager.dataparser.options["som-data"] = {"end": first.pipeline.model.num_frames - 2}
+
+    frames = first.pipeline.model.num_frames
+    with pytest.raises(
+        ValueError, match=rf"trained on a clip of {frames} frames; the clip that was given has {frames - 2}"
+    ):
+        train(1, "second", method=method, change=shorter)
