@@ -92,6 +92,23 @@ def test_the_cumulative_basis_is_that_of_the_cubic_bspline():
     torch.testing.assert_close(weights, expected)
 
 
+def test_the_middle_of_a_linear_path_is_half_way_in_translation_and_rotation():
+    """BAD-NeRF's sheet, fact 2."""
+    start, middle, end = poses_along("linear", twists(2, scale=0.5), torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(middle[:3, 3], (start[:3, 3] + end[:3, 3]) / 2)
+    torch.testing.assert_close(start[:3, :3].T @ middle[:3, :3], middle[:3, :3].T @ end[:3, :3])
+
+
+def test_a_bspline_of_control_poses_on_a_line_covers_a_third_of_it_at_one_speed():
+    """BAD-NeRF's sheet, fact 5."""
+    span = torch.tensor([0.3, -0.6, 0.9], dtype=torch.float64)
+    knots = torch.zeros(1, 4, 6, dtype=torch.float64)
+    knots[0, :, :3] = torch.linspace(0, 1, 4, dtype=torch.float64)[:, None] * span
+    path = poses_along("bspline", knots, torch.linspace(0, 1, 7, dtype=torch.float64))[0, :, :3, 3]
+    torch.testing.assert_close(path[-1] - path[0], span / 3)
+    torch.testing.assert_close(path[1:] - path[:-1], (span / 18).expand(6, 3))
+
+
 def test_another_number_of_knots_is_refused():
     with pytest.raises(ValueError, match="A bspline path has 4 control poses, found 2"):
         poses_along("bspline", torch.zeros(1, 2, 6), torch.tensor([0.5]))
