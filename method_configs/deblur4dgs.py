@@ -81,15 +81,10 @@ def small() -> DynamicTrainerConfig:
     )  # fmt: skip
     model.exposure = choose(
         PosePathExposureConfig(
-            num_instants=7,
-            learning_rate=1e-3,
-            shutter=shutter,
-            blend="linear",
-            sampling="middles",
-            pin_middle=True,
+            num_instants=7, learning_rate=1e-3, shutter=shutter, blend="linear", sampling="middles", pin_middle=True,
             along_clip=True,
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
     model.group_starts = {"exposure_predictor": 100, "exposure_shutter": 300}
     model.decays = {
         "exposure_predictor": Decay(factor=0.1, steps=1500),
