@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dyngs_plugins.encodings import frequency_encoding
 from dyngs_plugins.exposure import se3
 from dyngs_plugins.exposure.blur_score import blur_score
 from dyngs_plugins.exposure.path import PathExposure, PathExposureConfig
-from dyngs_plugins.exposure.pose_mlp import encode
 from dyngs_plugins.exposure.shutter import ShutterConfig
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class LatentCameras(nn.Module):
     def forward(
         self, view_index: Int[Tensor, "j"], blur: Float[Tensor, "j 1"], pose: Float[Tensor, "j 12"]
     ) -> Float[Tensor, "j s 4 4"]:
-        waves = encode(blur, BLUR_FREQUENCIES)
+        waves = frequency_encoding(blur, BLUR_FREQUENCIES, base=torch.pi)
         codes = [self.blur_code(view_index, waves), self.pose_code(view_index, pose), self.view_code[view_index]]
         turn, move = self.start(view_index, torch.cat(codes, dim=-1)).split(HALF, dim=-1)
         blurred = self.blur_embedding(view_index, waves)

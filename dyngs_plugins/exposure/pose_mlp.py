@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dyngs_plugins.encodings import frequency_encoding
 from dyngs_plugins.exposure import se3
 from dyngs_plugins.exposure.path import PathExposure, PathExposureConfig
 from dyngs_plugins.exposure.trajectories import poses_along
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 FREQUENCIES = 5
 WIDTH = 64
-
-
-def encode(values: Float[Tensor, "*b d"], frequencies: int = FREQUENCIES) -> Float[Tensor, "*b e"]:
-    """The values and their sines and cosines at 1, 2, 4, ... times pi: ``e = d (1 + 2 frequencies)``."""
-    angles = values[..., None] * (torch.pi * 2.0 ** torch.arange(frequencies, device=values.device))
-    waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-    return torch.cat([values, waves.flatten(-2)], dim=-1)
 
 
 class PosePredictor(nn.Module):
@@ -66,7 +60,7 @@ class PosePredictor(nn.Module):
         self.spread.copy_(torch.where(spread > 1e-4, spread, 1.0).repeat_interleave(3))
 
     def forward(self, twist: Float[Tensor, "b 6"]) -> Float[Tensor, "b 2 6"]:
-        features = self.trunk(encode((twist - self.centre) / self.spread))
+        features = self.trunk(frequency_encoding((twist - self.centre) / self.spread, FREQUENCIES, base=torch.pi))
         return torch.stack([head(features) for head in self.heads], dim=1)
 
 

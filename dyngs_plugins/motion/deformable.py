@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dyngs_plugins.encodings import frequency_encoding
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
-from dyngs_plugins.motion.encodings import frequency_encoding
 from dyngs_plugins.randomness import draw_of_step
 from dyngs_plugins.types import Gaussians
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from dyngs_plugins.encodings import frequency_encoding
 from dyngs_plugins.motion.deformable import Deformable, DeformableConfig
-from dyngs_plugins.motion.encodings import frequency_encoding
 from dyngs_plugins.types import Gaussians
 from method_configs.deformable import full
 
@@ -22,20 +22,6 @@ def make(n: int = 5, **changes) -> tuple[Deformable, Gaussians]:
         opacities=torch.rand(n),
         colors=torch.rand(n, 3),
     )
-
-
-def test_sizes_of_encodings():
-    assert frequency_encoding(torch.zeros(2, 3), 10).shape == (2, 63)
-    assert frequency_encoding(torch.zeros(2, 1), 10).shape == (2, 21)
-    assert frequency_encoding(torch.zeros(2, 1), 6).shape == (2, 13)
-
-
-def test_the_encoding_has_no_factor_pi():
-    found = frequency_encoding(torch.tensor([[0.3]]), 2)[0]
-    expected = torch.tensor([0.3, 0.3, 0.6]).clone()
-    expected[1:] = torch.sin(expected[1:])
-    torch.testing.assert_close(found[:3], expected)
-    torch.testing.assert_close(found[3:], torch.cos(torch.tensor([0.3, 0.6])))
 
 
 @pytest.mark.parametrize(("settings", "inputs", "parameters"), [(REAL, 84, 506_378), (SYNTHETIC, 93, 522_280)])
