@@ -54,12 +54,12 @@ def _is_full(error: OSError) -> bool:
 
 
 @contextlib.contextmanager
-def memory_advice(kind: str, provider: str, size: tuple[int, int], memory_gb: float, hint: str = "") -> Iterator[None]:
-    """Turn running out of memory into a message that says which settings to lower.
+def memory_advice(who: str, advice: str) -> Iterator[None]:
+    """Turn running out of memory into a message that says which settings to lower; of nested ones the innermost speaks.
 
     Args:
-        size: height and width of the images.
-        hint: the provider's own settings that need less when they are lower.
+        who: whose memory it is, as "The flow provider 'raft'".
+        advice: whole sentences on what needs less.
 
     Raises:
         OutOfMemory: instead of Python's, torch's or OpenCV's error.
@@ -70,10 +70,17 @@ def memory_advice(kind: str, provider: str, size: tuple[int, int], memory_gb: fl
         if not is_memory(error) or isinstance(error, OutOfMemory):
             raise
         raise OutOfMemory(
-            f"The {kind} provider {provider!r} ran out of memory ({first_line(error)}). Lower --memory-gb (now {memory_gb:g})"
-            f"{', ' + hint if hint else ''} or the size of the images (now {size[1]}x{size[0]}, into another --out with "
-            "a lower --height), and run the same command again: what is finished is kept."
+            f"{who} ran out of memory ({first_line(error)}). {advice} Then run the same command again: what is finished "
+            "is kept."
         ) from error
+
+
+def clip_advice(size: tuple[int, int], memory_gb: float) -> str:
+    """What needs less memory whatever the provider is; ``size`` is the images' height and width."""
+    return (
+        f"Lower --memory-gb (now {memory_gb:g}) or the size of the images (now {size[1]}x{size[0]}, into another --out "
+        "with a lower --height)."
+    )
 
 
 def clip_bytes(frames: int, size: tuple[int, int], kinds: Mapping[str, float] = BYTES_PER_PIXEL) -> float:

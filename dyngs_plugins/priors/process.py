@@ -6,6 +6,7 @@ continues where it stopped. Beside the files of each kind lies provider.json wit
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from dyngs_plugins.hooks import find_provider, registry
 from dyngs_plugins.priors.clip_files import read_json, write_json
 from dyngs_plugins.priors.kind_report import KindReport
-from dyngs_plugins.priors.limits import bytes_to_come, memory_advice, space_advice
+from dyngs_plugins.priors.limits import bytes_to_come, clip_advice, memory_advice, space_advice
 from dyngs_plugins.priors.measures import measure
 from dyngs_plugins.priors.prepared import PreparedClip
 from dyngs_plugins.priors.prior_kinds import KINDS, PriorKind
@@ -160,7 +161,7 @@ def _cameras(
         return prior_inputs(frames, kinds_of(clip, frames), providers, memory_gb, ("flow",) if has_files else ())
 
     title = f"{clip.training[0].name}: cameras ({solver.name})"
-    with memory_advice("cameras", solver.name, clip.training[0].size, memory_gb):
+    with _memory_advice(solver, clip.training[0].size, memory_gb):
         (result,) = list(track((solve_cameras(clip, solver, inputs_of, focal, say, track) for _ in range(1)), title, 1))
     return result
 
@@ -224,9 +225,8 @@ def make_kind(kind: PriorKind, provider: PriorProvider, inputs: PriorInputs, tra
         return report
     start = time.perf_counter()
     title = f"{kind.sequence}: {kind.name} ({provider.name})"
-    hint = provider.lower_memory if isinstance(provider.lower_memory, str) else ""
     with (
-        memory_advice(kind.name, provider.name, kind.size, inputs.memory_gb, hint),
+        _memory_advice(provider, kind.size, inputs.memory_gb),
         space_advice(kind.folder, bytes_to_come(kind, len(missing))),
     ):
         for _ in track(_write_results(kind, provider, inputs, missing), title, len(missing)):
@@ -235,6 +235,13 @@ def make_kind(kind: PriorKind, provider: PriorProvider, inputs: PriorInputs, tra
     for note in provider.notes():
         say(f"{kind.sequence}: {note}")
     return report
+
+
+def _memory_advice(
+    provider: PriorProvider, size: tuple[int, int], memory_gb: float
+) -> contextlib.AbstractContextManager[None]:
+    """The provider's own settings first: they cost least."""
+    return memory_advice(provider.title, f"{provider.less_memory()} {clip_advice(size, memory_gb)}".lstrip())
 
 
 def _write_results(

@@ -8,9 +8,10 @@ from collections import namedtuple
 
 import cv2
 import pytest
+import torch
 
 from dyngs_plugins.priors.kind_report import KindReport
-from dyngs_plugins.priors.limits import clip_bytes, memory_advice, space_advice, space_warning
+from dyngs_plugins.priors.limits import clip_advice, clip_bytes, memory_advice, space_advice, space_warning
 from dyngs_plugins.priors.prepared import remove_leftovers
 from dyngs_plugins.priors.timings import add_timing, read_timings
 
@@ -49,32 +50,48 @@ def test_the_size_of_a_clip_is_known_roughly():
     "error",
     [
         MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
         RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
     ],
 )
 def test_out_of_memory_names_the_settings(error):
-    advice = memory_advice("masks", "sam2", (480, 853), 2.0, "masks.window")
     with (
         pytest.raises(
-            MemoryError, match="masks provider 'sam2' ran out .*Lower --memory-gb .now 2., masks.window or the"
+            MemoryError, match=r"^The masks provider 'sam' ran out of memory \(.*\). Lower masks.window. Then run"
         ),
-        advice,
+        memory_advice("The masks provider 'sam'", "Lower masks.window."),
     ):
         raise error
 
 
+def test_of_nested_advice_the_innermost_is_given():
+    """Flow is made while masks are: what runs out of memory says what to lower of its own."""
+    with (
+        pytest.raises(
+            MemoryError, match=r"^The flow provider 'raft' ran out of memory \(MemoryError\). Lower flow.max_size."
+        ),
+        memory_advice("The masks provider 'epipolar'", clip_advice((480, 853), 2.0)),
+        memory_advice("The flow provider 'raft'", "Lower flow.max_size."),
+    ):
+        raise MemoryError
+
+
+def test_a_clip_needs_less_memory_with_smaller_images():
+    assert clip_advice((480, 853), 2.0).startswith("Lower --memory-gb (now 2) or the size of the images (now 853x480")
+
+
 def test_opencvs_way_of_running_out():
-    with pytest.raises(MemoryError, match="ran out of memory"), memory_advice("flow", "dis", (1, 1), 1.0):
+    with pytest.raises(MemoryError, match="Flow ran out of memory"), memory_advice("Flow", "Lower it."):
         raise cv2.error(
             "OpenCV(4.8) error: (-4:Insufficient memory) Failed to allocate 9 bytes in function 'OutOfMemoryError'"
         )
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="a bug"), memory_advice("flow", "dis", (1, 1), 1.0):
-        raise RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="shapes"), memory_advice("Flow", "Lower it."):
+        raise RuntimeError("shapes do not fit")
 
 
 def test_timings_add_up_over_runs(tmp_path):

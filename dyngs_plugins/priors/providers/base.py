@@ -35,8 +35,6 @@ class PriorProvider(ABC):
     needs_cameras: ClassVar[bool] = False
     needs_parallax: ClassVar[bool] = False
     """Whether it triangulates, so that a camera that stands still gives it nothing."""
-    lower_memory: ClassVar[str] = ""
-    """Settings that need less memory when they are lower, for the message when it runs out: "or depth.batch_size"."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -46,6 +44,15 @@ class PriorProvider(ABC):
     def unavailable(self) -> str | None:
         """Why this provider cannot run here (a package or weights are missing) and the fix; None when it can."""
         return None
+
+    @property
+    def title(self) -> str:
+        """Who it is, at the beginning of a message."""
+        return f"The {self.kind} provider {self.name!r}"
+
+    def less_memory(self) -> str:
+        """Which of its settings need less memory, in whole sentences, for the message when it runs out."""
+        return ""
 
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user about the frames computed so far: what was assumed, what could not be done."""

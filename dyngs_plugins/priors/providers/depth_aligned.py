@@ -60,7 +60,8 @@ class AlignedDepth(DepthProvider):
 
         Raises:
             FileNotFoundError: when weights or files are missing; see `unavailable`.
-            ValueError: when no image can be aligned, or memory runs out.
+            ValueError: when no image can be aligned.
+            MemoryError: with what to lower.
         """
         reason = self.unavailable()
         if reason:

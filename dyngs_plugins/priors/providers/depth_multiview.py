@@ -34,7 +34,6 @@ class MultiViewDepth(DepthProvider):
 
     name: ClassVar[str] = "multiview"
     needs_cameras: ClassVar[bool] = True
-    lower_memory: ClassVar[str] = "or depth.working_side"
     needs_parallax: ClassVar[bool] = True
 
     smoothness: float = 0.3
@@ -79,6 +78,9 @@ class MultiViewDepth(DepthProvider):
             outside = (disparity < limits[0]) | (disparity > limits[1])
             self._shares.append((seen[still].mean() if still.any() else 0.0, outside.mean()))
             yield i, {"disparity": np.clip(disparity, *limits).astype(np.float32)}
+
+    def less_memory(self) -> str:
+        return f"Lower --settings depth.working_side=... (now {self.working_side})."
 
     def notes(self) -> tuple[str, ...]:
         """How much of the depth is measured and how much is guessed."""

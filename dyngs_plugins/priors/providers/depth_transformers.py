@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dyngs_plugins.priors.align import Freedom
+from dyngs_plugins.priors.limits import memory_advice
 from dyngs_plugins.priors.providers.base import FrameResult
 from dyngs_plugins.priors.providers.depth_aligned import AlignedDepth, inverse_depth
 from dyngs_plugins.priors.providers.inputs import PriorInputs
@@ -21,7 +22,6 @@ from dyngs_plugins.priors.providers.learned import (
     Weights,
     choose_device,
     load_pretrained,
-    memory_advice,
     missing_package,
     missing_weights,
     result_settings,
@@ -32,7 +32,6 @@ from dyngs_plugins.priors.providers.learned import (
 class SingleImageDepth(AlignedDepth):
     """A network's depth per image, aligned to the cameras."""
 
-    lower_memory: ClassVar[str] = "or depth.batch_size, or depth.input_size"
     catalogue: ClassVar[dict[str, Weights]] = {}
 
     #: Id on the Hugging Face hub, or a folder with config.json, preprocessor_config.json and weights.
@@ -77,10 +76,10 @@ class SingleImageDepth(AlignedDepth):
 
     def _predict_batch(self, inputs: PriorInputs, batch: int) -> Float[np.ndarray, "b h w"]:
         frames = range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(inputs.frames)))
-        with memory_advice(self._advice):
+        with memory_advice(self.title, self.less_memory()):
             return self.predict([inputs.image(i) for i in frames])
 
-    def _advice(self) -> str:
+    def less_memory(self) -> str:
         return (
             f"Lower --settings depth.batch_size=... (now {self.batch_size}) or depth.input_size=... (now "
             f"{self.input_size}), take a smaller depth.model, or run on the CPU with depth.device=cpu."
@@ -185,7 +184,7 @@ class DepthPro(SingleImageDepth):
             raise FileNotFoundError(reason)
         self._focals = []
         for start in range(0, len(images), self.batch_size):
-            with memory_advice(self._advice):
+            with memory_advice(self.title, self.less_memory()):
                 self.predict(images[start : start + self.batch_size])
         finite = [focal for focal in self._focals if np.isfinite(focal) and focal > 0]
         return float(np.median(finite)) if finite else None

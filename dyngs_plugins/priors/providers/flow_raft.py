@@ -10,11 +10,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dyngs_plugins.priors.limits import first_line
+from dyngs_plugins.priors.limits import first_line, memory_advice
 from dyngs_plugins.priors.providers.base import FlowProvider
 from dyngs_plugins.priors.providers.learned import (
     choose_device,
-    memory_advice,
     missing_package,
     result_settings,
 )
@@ -30,7 +29,6 @@ class RaftFlow(FlowProvider):
     """torchvision's RAFT with weights from a file."""
 
     name: ClassVar[str] = "raft"
-    lower_memory: ClassVar[str] = "or flow.max_size"
 
     network: Literal["large", "small"] = "large"
     #: File with torchvision's weights; empty: the file that torchvision itself would keep in its cache.
@@ -76,6 +74,12 @@ class RaftFlow(FlowProvider):
             "file: --settings flow.weights=FILE."
         )
 
+    def less_memory(self) -> str:
+        return (
+            f"Lower --settings flow.max_size=... (now {self.max_size or 'no limit'}), take flow.network=small, or run on "
+            "the CPU with flow.device=cpu."
+        )
+
     def estimate(
         self,
         source: UInt8[np.ndarray, "h w 3"],
@@ -86,14 +90,14 @@ class RaftFlow(FlowProvider):
 
         Raises:
             FileNotFoundError: without the weights; see `unavailable`.
-            ValueError: for weights of another network, or when memory runs out.
+            ValueError: for weights of another network.
+            MemoryError: with what to lower.
         """
         import torch
 
         height, width = source.shape[:2]
         work = _working_size(height, width, self.max_size)
-        with memory_advice(lambda: f"Lower --settings flow.max_size=... (now {self.max_size or 'no limit'}), take "
-                           "flow.network=small, or run on the CPU with flow.device=cpu."):  # fmt: skip
+        with memory_advice(self.title, self.less_memory()):
             model, device = self._model()
             first, second = (_prepared(image, work).to(device) for image in (source, target))
             with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What the learned providers share: finding packages and weights without downloading, devices, and out of memory.
+"""What the learned providers share: finding packages and weights without downloading, and devices.
 
 Nothing here or in a learned provider fetches anything. What is not on this machine is named in an error with its
 size, its licence and the command that gets it.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyngs_plugins.priors.limits import first_line, is_memory
+from dyngs_plugins.priors.limits import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -164,21 +164,6 @@ def choose_device(wanted: str) -> torch.device:
             f"Device {wanted!r} cannot be used ({first_line(error)}). Expected auto, cpu, cuda or cuda:N."
         ) from error
     return device
-
-
-@contextlib.contextmanager
-def memory_advice(advice: Callable[[], str]) -> Iterator[None]:
-    """Turn running out of memory into a message that says which setting to lower.
-
-    Raises:
-        ValueError: instead of torch's error.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_memory(error):
-            raise
-        raise ValueError(f"Out of memory ({first_line(error)}). {advice()}") from error
 
 
 def result_settings(provider: Any) -> dict[str, Any]:

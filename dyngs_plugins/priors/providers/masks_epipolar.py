@@ -41,7 +41,6 @@ class EpipolarMasks(MaskProvider):
 
     name: ClassVar[str] = "epipolar"
     needs_cameras: ClassVar[bool] = True
-    lower_memory: ClassVar[str] = "or masks.working_side"
 
     #: What stands still: by the cameras' "poses", by "pairs" of images alone, or "auto": poses if they explain the flow.
     geometry: str = "auto"
@@ -80,6 +79,9 @@ class EpipolarMasks(MaskProvider):
             share = vote(small, i, self.mask_vote_frames, lambda j: single(j)[..., None], lambda j: everywhere)
             mask = clean(share[..., 0] > 0.5, self.min_area)
             yield i, {"mask": mask if small is inputs else clean(at_full_size(mask, inputs.image(i)), self.min_area)}
+
+    def less_memory(self) -> str:
+        return f"Lower --settings masks.working_side=... (now {self.working_side})."
 
     def notes(self) -> tuple[str, ...]:
         """Where the poses were not used, and why."""

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool
 
+from dyngs_plugins.priors.limits import memory_advice
 from dyngs_plugins.priors.providers.base import FrameResult, MaskProvider
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.learned import (
     Weights,
-    memory_advice,
     missing_package,
     missing_weights,
     result_settings,
@@ -47,7 +47,6 @@ class SamMasks(MaskProvider):
 
     name: ClassVar[str] = "sam"
     needs_cameras: ClassVar[bool] = True  # without a prompt
-    lower_memory: ClassVar[str] = "or masks.window"
 
     #: Id on the Hugging Face hub, or a folder; empty: SAM 2.1 small, or SAM 3 where there is a text.
     model: str = ""
@@ -89,6 +88,9 @@ class SamMasks(MaskProvider):
         known = {SAM3: CATALOGUE[SAM3]} if self.text else CATALOGUE
         return missing_package("transformers") or missing_weights("masks", self.chosen_model, known)
 
+    def less_memory(self) -> str:
+        return f"Lower --settings masks.window=... (now {self.window}), or run on the CPU with masks.device=cpu."
+
     def notes(self) -> tuple[str, ...]:
         return self._notes
 
@@ -110,11 +112,11 @@ class SamMasks(MaskProvider):
 
         Raises:
             FileNotFoundError: without the weights; see `unavailable`.
-            ValueError: for prompts that do not fit the images, when nothing moves, or memory runs out.
+            ValueError: for prompts that do not fit the images, or when nothing moves.
+            MemoryError: with what to lower.
         """
         wanted = set(indices)
-        advice = f"Lower --settings masks.window=... (now {self.window}), or run on the CPU with masks.device=cpu."
-        with memory_advice(lambda: advice):
+        with memory_advice(self.title, self.less_memory()):
             for i, mask in self._masks(inputs):
                 if i in wanted:
                     wanted.discard(i)

@@ -16,12 +16,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from dyngs_plugins.priors.limits import first_line
+from dyngs_plugins.priors.limits import first_line, memory_advice
 from dyngs_plugins.priors.providers.base import FrameResult, TrackProvider, query_pixels
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.learned import (
     choose_device,
-    memory_advice,
     missing_package,
     result_settings,
 )
@@ -38,7 +37,6 @@ class TapirTracks(TrackProvider):
     """TAPIR or BootsTAPIR from a grid of moving pixels in every frame."""
 
     name: ClassVar[str] = "tapir"
-    lower_memory: ClassVar[str] = "or tracks.chunk, tracks.input_size or tracks.reach"
 
     #: Torch checkpoint of TAPIR or BootsTAPIR.
     checkpoint: str = f"~/.cache/dyngs/{CHECKPOINT}"
@@ -87,14 +85,15 @@ class TapirTracks(TrackProvider):
 
         Raises:
             FileNotFoundError: without the package or the weights; see `unavailable`.
-            ValueError: for weights of another network, or when memory runs out.
+            ValueError: for weights of another network.
+            MemoryError: with what to lower.
         """
         model, device = self._model()
         count = len(inputs.frames)
         for q in indices:
             frames = window_of(count, q, count if self.reach is None else self.reach)
             queries = query_pixels(inputs.mask(q), self.stride)
-            with memory_advice(self._advice):
+            with memory_advice(self.title, self.less_memory()):
                 yield q, {"tracks": TrackWindow(frames, self._track(model, device, inputs, frames, q, queries), q)}
 
     def _track(
@@ -129,7 +128,7 @@ class TapirTracks(TrackProvider):
         make = lambda: cv2.resize(inputs.image(i), size, interpolation=cv2.INTER_AREA)  # noqa: E731
         return inputs.remember(("tapir frame", i, self.input_size), make)
 
-    def _advice(self) -> str:
+    def less_memory(self) -> str:
         return (
             f"Lower --settings tracks.chunk=... (now {self.chunk} points), tracks.reach=... (now {self.reach} frames to "
             f"either side) or tracks.input_size=... (now {self.input_size}), or run on the CPU with tracks.device=cpu."

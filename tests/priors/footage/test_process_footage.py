@@ -243,9 +243,8 @@ def test_out_of_memory_says_what_to_lower(film, sample, tmp_path, monkeypatch):
         yield
 
     monkeypatch.setattr(MultiViewDepth, "compute", cuda)
-    monkeypatch.setattr(MultiViewDepth, "lower_memory", "depth.batch_size")
     said = refused(MemoryError, "CUDA out of memory", film, tmp_path / "a", sample)
-    assert ", depth.batch_size or the size" in said
+    assert "Lower --settings depth.working_side=... (now 512). Lower --memory-gb (now 2)" in said
 
 
 @pytest.mark.parametrize("after", [3, 12, 40])
