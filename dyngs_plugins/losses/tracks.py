@@ -44,11 +44,16 @@ def interval_weight(frame_gap: Tensor, num_frames: int) -> Tensor:
 
 
 def track_2d(tracks: TrackPredictions, image_size: int) -> Float[Tensor, ""]:
-    """Trimmed, weighted L1 (q = 0.98) of projected against observed positions, over the image's larger side."""
-    if not bool((tracks.weight > 0).any()):
+    """Trimmed, weighted L1 (q = 0.98) of projected against observed positions, over the image's larger side.
+
+    Two per cent of the *visible* observations are trimmed: where a point is hidden it is far from what was rendered, and
+    would fill that share alone.
+    """
+    seen = tracks.weight > 0
+    if not bool(seen.any()):
         return nothing_observed(tracks.points)
     projected = project(tracks.points, tracks.K) - 0.5
-    return masked_l1(projected, tracks.xy, tracks.weight, quantile=0.98) / image_size
+    return masked_l1(projected, tracks.xy, tracks.weight, quantile=0.98, counted=seen) / image_size
 
 
 def track_depth(tracks: TrackPredictions) -> Float[Tensor, ""]:

@@ -96,6 +96,18 @@ def test_track_losses_are_zero_on_the_observation_and_in_pixels_off_it():
     assert float(tracks.track_2d(off, 100)) == pytest.approx(0.02, abs=1e-6)
 
 
+def test_hidden_tracks_do_not_use_up_the_trimming():
+    """One outlier of 100 visible points is trimmed, however far 50 hidden ones are from where they were looked for."""
+    K = torch.eye(3).expand(150, 3, 3)
+    points = torch.tensor([0.0, 0.0, 1.0]).repeat(150, 1)
+    xy = torch.full((150, 2), 0.5)  # one pixel off
+    xy[0] = 1e3
+    xy[100:] = 1e4
+    weight = (torch.arange(150) < 100).float()
+    found = tracks.TrackPredictions(points, K, xy, torch.ones(150), weight)
+    assert float(tracks.track_2d(found, 1)) == pytest.approx(1.0)
+
+
 def test_track_losses_without_any_visible_track():
     found = predictions(torch.zeros(3))
     loss = tracks.track_2d(found, 100) + tracks.track_depth(found)
