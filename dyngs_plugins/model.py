@@ -69,7 +69,7 @@ class DynamicModelConfig(GrowingConfig, ModelConfig):
     isotropic: bool = False
     """One scale per Gaussian instead of three."""
     prefit_steps: int = 0
-    """Steps of fitting the motion to 3-D tracks before the first render."""
+    """Steps of fitting the motion to 3-D tracks before the first render, for motion fields that have a pre-fit."""
     prefit_rates: dict[str, float] = field(default_factory=dict)
     """Learning rates of the pre-fit by parameter group; groups not named do not train in it."""
     coarse_steps: int = 0
@@ -92,7 +92,7 @@ class DynamicModelConfig(GrowingConfig, ModelConfig):
     """Behind everything; a dataset whose images are composited over a colour of its own overrides it."""
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
     backend: str | None = None
-    """Rasterizer backend; None: gsplat on CUDA, numba on the CPU."""
+    """Rasterizer backend, also one of a plugin; None: gsplat on CUDA, numba on the CPU."""
     instants_per_pass: int = 0
     """Instants of exposures rasterized at a time in training, where all at once do not fit into memory; 0: all."""
     export_time: float | None = None
@@ -114,14 +114,15 @@ class DynamicModelConfig(GrowingConfig, ModelConfig):
         """The schedule for a clip of ``num_frames`` frames trained in batches of ``batch_size``."""
         epoch = -(-num_frames // max(batch_size, 1))
         decays = {f"{name}_scales": self.scale_decay for name in (DYNAMIC, STATIC)} | self.decays
+        prefit_steps = self.prefit_steps if self.motion.setup(num_frames=2).prefits else 0
         return (
             Stage(
                 "prefit",
-                self.prefit_steps,
+                prefit_steps,
                 renders=False,
                 groups=tuple(self.prefit_rates),
                 learning_rates=self.prefit_rates,
-                decays={"*": Decay(factor=0.1, steps=self.prefit_steps)},
+                decays={"*": Decay(factor=0.1, steps=prefit_steps)},
                 density_control=False,
             ),
             Stage("coarse", self.coarse_steps, decays=decays, resets_moments=True, moves_from=self.coarse_steps),
@@ -145,7 +146,7 @@ class DynamicModel(TrainingSteps, ExportedScene, ResumedScene, TrainingViews, Sp
     def populate_modules(self) -> None:
         metadata: Mapping[str, Any] = self.kwargs.get("metadata") or {}
         self.num_frames = int(metadata.get("num_frames", self.num_train_data))
-        prepare_backend()
+        prepare_backend(self.config.backend)
         motion = self.config.motion.setup(num_frames=self.num_frames)
         color_head = self.config.color_head.setup()
         isotropic, sh_degree = self.config.isotropic, self.config.sh_degree

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from dyngs_plugins import prefit
@@ -61,6 +62,7 @@ class TrainingSteps:
         rates = {name: float(entry["optimizer"].lr) for name, entry in trainer.config.optimizers.items()}
         if trainer.config.max_num_iterations <= 0:
             trainer.config.max_num_iterations = max(self.schedule.total_steps - trainer._start_step, 0)
+        CONSOLE.log(self.schedule.outlook(trainer._start_step, trainer.config.max_num_iterations))
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [
             TrainingCallback([before], partial(self._before_step, rates=rates)),

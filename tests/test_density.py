@@ -5,6 +5,9 @@ import torch
 
 from dyngs_plugins.density import DensityControl, DensityControlConfig, grow, keep_rows, sampled
 from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.model import DynamicModelConfig
+from dyngs_plugins.motion.bases import MotionBasesConfig
+from dyngs_plugins.motion.spline import HermiteSplineConfig
 from dyngs_plugins.raster.ewa import quats_to_rotations
 from dyngs_plugins.stages import Decay, Schedule, Stage
 
@@ -198,6 +201,24 @@ def test_scale_rate_decays_to_a_tenth_and_others_stay():
         assert groups["static_scales"].param_groups[0]["lr"] == pytest.approx(expected)
         assert groups["static_means"].param_groups[0]["lr"] == pytest.approx(1.6e-4)
         assert type(groups["static_scales"].param_groups[0]["lr"]) is float
+
+
+def test_the_outlook_says_what_a_training_will_do():
+    schedule = Schedule([Stage("prefit", 300, renders=False), Stage("train", 1200)])
+    every = "Schedule: 300 prefit (renders nothing) + 1200 train = 1500 steps"
+    assert schedule.outlook(0, 1500) == f"{every}."
+    assert schedule.outlook(0, 500) == f"{every}, stopping at step 500."
+    assert schedule.outlook(500, 1000) == f"{every}, going on at step 500."
+    assert "No image is rendered before that" in schedule.outlook(0, 300)
+    assert "No image" not in schedule.outlook(0, 301)
+    assert "Nothing is left to do" in schedule.outlook(1500, 0)
+
+
+def test_a_field_without_a_prefit_has_no_such_stage():
+    config = DynamicModelConfig(motion=HermiteSplineConfig(), prefit_steps=300, prefit_rates={"dynamic_means": 1e-3})
+    assert [stage.steps for stage in config.stages(24, 4) if stage.name == "prefit"] == [0]
+    config.motion = MotionBasesConfig()
+    assert [stage.steps for stage in config.stages(24, 4) if stage.name == "prefit"] == [300]
 
 
 def test_stages_follow_each_other_and_freeze_what_they_do_not_train():
