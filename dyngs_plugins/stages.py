@@ -80,66 +80,6 @@ class Schedule:
             return f"{text} No image is rendered before that: --max-num-iterations may be larger."
         return text
 
-    def at(self, step: int) -> float:
-        if self.steps <= 0:
-            return 1.0
-        return float(self.factor ** min(step / self.steps, 1.0))
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stretch of training with one set of rules."""
-
-    name: str
-    steps: int
-    """Length in training steps."""
-    renders: bool = True
-    """Whether a step draws frames and renders; a stage that does not fits parameters to priors alone."""
-    groups: tuple[str, ...] | None = None
-    """The parameter groups that train (None: all); the others are frozen."""
-    losses: tuple[str, ...] | None = None
-    """The losses that are on (None: all of the method's)."""
-    learning_rates: Mapping[str, float] = field(default_factory=dict)
-    """Rates that replace the optimizers' own, by parameter group."""
-    decays: Mapping[str, Decay] = field(default_factory=dict)
-    """How rates fall within the stage, by parameter group; the key ``"*"`` means all groups."""
-    density_control: bool = True
-    resets_moments: bool = False
-    """Forget the optimizers' moments at entry (they belong to another objective)."""
-    moves_from: int = 0
-    """The step (of the stage) at which the motion field comes into use; before, the canonical pose is rendered."""
-    exposes_from: int = 0
-    """The step (of the stage) from which whole exposures are rendered; before, their sharp middles."""
-    starts: Mapping[str, int] = field(default_factory=dict)
-    """The step (of the stage) from which a parameter group trains, where that is not the first."""
-
-
-class Schedule:
-    """Stages in order; answers which one a step belongs to and applies its rules to the optimizers."""
-
-    def __init__(self, stages: Iterable[Stage]):
-        self.stages = tuple(stage for stage in stages if stage.steps > 0)
-        if not self.stages:
-            raise ValueError("A schedule needs at least one stage with more than 0 steps, but all stages are empty.")
-
-    @property
-    def total_steps(self) -> int:
-        return sum(stage.steps for stage in self.stages)
-
-    def outlook(self, start: int, steps: int) -> str:
-        """What a training of ``steps`` steps from step ``start`` on will do, in a sentence or two for the user."""
-        parts = [f"{s.steps} {s.name}" + ("" if s.renders else " (renders nothing)") for s in self.stages]
-        text = f"Schedule: {' + '.join(parts)} = {self.total_steps} steps"
-        if start > 0:
-            text += f", going on at step {start}"
-        end = start + steps
-        if end < self.total_steps:
-            text += f"; this run stops at step {end}"
-        rendering = next((step for step in range(start, end) if self.at(step)[0].renders), None)
-        if rendering is None and any(stage.renders for stage in self.stages):
-            text += ". It ends before the first image is rendered: give --max-num-iterations more steps"
-        return text + "."
-
     def at(self, step: int) -> tuple[Stage, int]:
         """The stage of a training step and the step's number within it; past the end, the last stage goes on."""
         start = 0
