@@ -82,8 +82,9 @@ class HexPlane(MotionField):
     def start_from_points(self, means, times, generator: torch.Generator) -> Mapping[str, Tensor]:
         """The planes cover the bounding box of the points; what leaves it sees the border."""
         if len(means) > 0:
-            self.low.copy_(means.amin(dim=0))
-            self.high.copy_(torch.maximum(means.amax(dim=0), self.low + 1e-6))
+            low = means.amin(dim=0)  # points are on the CPU, this field may be on a device already
+            self.low.copy_(low)
+            self.high.copy_(torch.maximum(means.amax(dim=0), low + 1e-6))
         return {}
 
     def level(self, index: int) -> list[Tensor]:
