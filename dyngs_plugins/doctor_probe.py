@@ -140,10 +140,9 @@ def abilities(job: Job) -> Answer:
         for kind, table in found.prior_providers.items()
         for name, cls in table.items()
     ]
-    names = sorted({*backends.backend_names(), *found.rasterizers})
     return {
         "providers": providers,
-        "backends": [{"name": name, "reason": _backend_reason(name)} for name in names],
+        "backends": [{"name": name, "reason": _backend_reason(name)} for name in backends.backend_names()],
         "plugins": dict(found.plugins),
         "warnings": [str(w.message) for w in caught if "dyngs-plugins" in str(w.message)],
     }

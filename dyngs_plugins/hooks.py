@@ -1,4 +1,4 @@
-"""Discovery by name of what other packages add: prior providers, rasterizers, exporters, motion fields, exposures.
+"""Discovery by name of what other packages add: prior providers, rasterizers, motion fields, exposure models.
 
 A package adds to dyngs-plugins with an entry point in the group `dyngs_plugins` that names a module (or object) with
 functions marked `@hookimpl`:
@@ -21,16 +21,17 @@ import functools
 import importlib
 import importlib.metadata
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
 if TYPE_CHECKING:
     from dyngs_plugins.priors.providers.base import PriorProvider
+    from dyngs_plugins.raster.backends import RasterFunction
 
 GROUP = "dyngs_plugins"
-BUILTIN_MODULES = ("dyngs_plugins.priors.providers", "dyngs_plugins.exposure.choice")
+BUILTIN_MODULES = ("dyngs_plugins.priors.providers", "dyngs_plugins.raster.backends", "dyngs_plugins.exposure.choice")
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -45,12 +46,8 @@ class HookSpecs:
         """Subclasses of `PriorProvider`, each with a `kind` and a `name`."""
 
     @hookspec
-    def dyngs_rasterizers(self) -> dict[str, Callable[..., Any]]:  # type: ignore[empty-body]
-        """Rasterizer backends by name, each with the signature of the rasterizer seam."""
-
-    @hookspec
-    def dyngs_exporters(self) -> dict[str, Callable[..., Any]]:  # type: ignore[empty-body]
-        """Exporters of a trained scene by name."""
+    def dyngs_rasterizers(self) -> dict[str, RasterFunction]:  # type: ignore[empty-body]
+        """Rasterizer backends by name, for ``--pipeline.model.backend``: functions of checked `RasterInputs`."""
 
     @hookspec
     def dyngs_motion_fields(self) -> dict[str, type]:  # type: ignore[empty-body]
@@ -66,8 +63,7 @@ class Registry:
     """Everything that was found, by name. `prior_providers` is by kind, then by name."""
 
     prior_providers: Mapping[str, Mapping[str, type[PriorProvider]]]
-    rasterizers: Mapping[str, Callable[..., Any]]
-    exporters: Mapping[str, Callable[..., Any]]
+    rasterizers: Mapping[str, RasterFunction]
     motion_fields: Mapping[str, type]
     exposure_models: Mapping[str, type]
     plugins: Mapping[str, str]  # plugin name -> where it comes from
@@ -83,16 +79,16 @@ def registry() -> Registry:
 def build_registry(manager: pluggy.PluginManager, plugins: Mapping[str, str]) -> Registry:
     """Call every hook once and sort the answers by name. Of two entries with one name the first stays."""
     providers: dict[str, dict[str, type[PriorProvider]]] = {}
-    for plugin, answer in _answers(manager, "dyngs_prior_providers"):
+    for plugin, answer in _answers(manager, "dyngs_prior_providers", list):
         for provider in answer:
             if not getattr(provider, "kind", None) or not getattr(provider, "name", None):
                 _warn(f"plugin {plugin!r}: {provider!r} has no `kind` and `name`; it is skipped.")
                 continue
             _add(providers.setdefault(provider.kind, {}), provider.name, provider, plugin)
     tables: dict[str, dict[str, Any]] = {}
-    for field in ("rasterizers", "exporters", "motion_fields", "exposure_models"):
+    for field in ("rasterizers", "motion_fields", "exposure_models"):
         tables[field] = {}
-        for plugin, answer in _answers(manager, f"dyngs_{field}"):
+        for plugin, answer in _answers(manager, f"dyngs_{field}", dict):
             for name, value in answer.items():
                 _add(tables[field], name, value, plugin)
     return Registry(prior_providers=providers, plugins=plugins, **tables)
@@ -109,7 +105,7 @@ def find(table: Mapping[str, T], name: str, what: str) -> T:
     close = difflib.get_close_matches(name, table, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     known = ", ".join(sorted(table)) or "none"
-    raise ValueError(f"There is no {what} named {name!r}.{hint} Known: {known}.")
+    raise ValueError(f"There is no {what} named {name!r}.{hint} There are: {known}.")
 
 
 def find_provider(kind: str, name: str) -> type[PriorProvider]:
@@ -138,17 +134,21 @@ def _load_plugins(
     return manager, origins
 
 
-def _answers(manager: pluggy.PluginManager, hook: str) -> list[tuple[str, Any]]:
-    """(plugin, answer) of every implementation of a hook; one that raises is skipped with a warning."""
+def _answers(manager: pluggy.PluginManager, hook: str, expected: type) -> list[tuple[str, Any]]:
+    """(plugin, answer) of every implementation of a hook; one that fails is skipped with a warning."""
     answers = []
     implementations = getattr(manager.hook, hook).get_hookimpls()
     for implementation in implementations:  # pluggy keeps them in order of registration
+        plugin = implementation.plugin_name
         try:
-            answers.append((implementation.plugin_name, implementation.function()))
+            answer = implementation.function()
         except Exception as error:  # see above
-            _warn(
-                f"plugin {implementation.plugin_name!r}: {hook} raised {type(error).__name__}: {error}. It is skipped."
-            )
+            _warn(f"plugin {plugin!r}: {hook} raised {type(error).__name__}: {error}. It is skipped.")
+            continue
+        if isinstance(answer, expected):
+            answers.append((plugin, answer))
+        else:
+            _warn(f"plugin {plugin!r}: {hook} returned {answer!r}; expected a {expected.__name__}. It is skipped.")
     return answers
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dyngs_plugins.exposure import se3
 from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.hooks import find
 from dyngs_plugins.losses import coherence as coherence_losses
 from dyngs_plugins.losses import image as image_losses
 from dyngs_plugins.losses import masks as mask_losses
@@ -280,11 +281,5 @@ def motion_coefficients(context: LossContext, name: str) -> Float[Tensor, "n d"]
 
 
 def look_up(name: str) -> Loss:
-    """The loss of that name; a KeyError that suggests near names otherwise."""
-    if name not in LOSSES:
-        import difflib
-
-        near = difflib.get_close_matches(name, LOSSES, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"There is no loss named '{name}'.{hint} Known losses: {', '.join(sorted(LOSSES))}.")
-    return LOSSES[name]
+    """The loss of that name; a ValueError that suggests the nearest one otherwise."""
+    return find(LOSSES, name, "loss")

@@ -9,9 +9,12 @@ import warnings
 from importlib.metadata import EntryPoint
 
 import pytest
+import torch
 
 from dyngs_plugins import hooks
 from dyngs_plugins.priors.providers.base import MaskProvider
+from dyngs_plugins.raster import backend_names, rasterize
+from dyngs_plugins.raster.inputs import RasterInputs
 
 
 @dataclasses.dataclass
@@ -53,17 +56,31 @@ def test_every_default_provider_exists():
         assert (provider.kind, provider.name) == (kind, name)
 
 
-def test_foreign_plugin_adds_a_provider_and_a_backend(monkeypatch):
-    backend = object()
-    entry = plugin_module(
-        monkeypatch, "good_plugin",
-        dyngs_prior_providers=lambda: [OddMasks],
-        dyngs_rasterizers=lambda: {"mine": backend},
-    )  # fmt: skip
+def test_foreign_plugin_adds_a_provider(monkeypatch):
+    entry = plugin_module(monkeypatch, "good_plugin", dyngs_prior_providers=lambda: [OddMasks])
     registry = build(entry)
     assert registry.prior_providers["masks"]["odd"] is OddMasks
     assert {"epipolar", "odd"} <= set(registry.prior_providers["masks"])
-    assert registry.rasterizers == {"mine": backend}
+
+
+def test_foreign_plugin_adds_a_rasterizer(monkeypatch):
+    """The seam calls it with checked inputs, and the built-in ones stay what they are."""
+
+    def half_grey(inputs: RasterInputs):
+        image = torch.full((inputs.num_cameras, inputs.height, inputs.width, 3), 0.5)
+        return image, image[..., :1], {"n": inputs.num_gaussians}
+
+    entry = plugin_module(monkeypatch, "grey_plugin", dyngs_rasterizers=lambda: {"grey": half_grey})
+    found = build(entry)
+    monkeypatch.setattr(hooks, "registry", lambda: found)
+    assert set(backend_names()) == {"gsplat", "numba", "torch", "dense", "grey"} == set(found.rasterizers)
+    cloud = torch.rand(4, 3), torch.rand(4, 4), torch.rand(4, 3), torch.rand(4), torch.rand(4, 3)
+    image, alpha, info = rasterize(*cloud, torch.eye(4)[None], torch.eye(3)[None], 6, 5, backend="grey")
+    assert image.shape == (1, 5, 6, 3)
+    assert alpha.unique() == 0.5
+    assert info == {"n": 4}
+    with pytest.raises(ValueError, match="no rasterizer backend named 'gray'. Did you mean 'grey'"):
+        rasterize(*cloud, torch.eye(4)[None], torch.eye(3)[None], 6, 5, backend="gray")
 
 
 def test_plugin_that_fails_to_import_is_skipped_by_name():
@@ -83,6 +100,16 @@ def test_hook_that_raises_does_not_take_the_others_down(monkeypatch):
     with pytest.warns(RuntimeWarning, match="'bad_plugin'.*dyngs_prior_providers raised OSError: no licence file"):
         registry = build(bad, good)
     assert registry.prior_providers["masks"]["odd"] is OddMasks
+
+
+@pytest.mark.parametrize(
+    ("hook", "answer", "expected"), [("dyngs_prior_providers", None, "list"), ("dyngs_rasterizers", [len], "dict")]
+)
+def test_hook_that_returns_something_else_is_skipped(monkeypatch, hook, answer, expected):
+    entry = plugin_module(monkeypatch, "odd_plugin", **{hook: lambda: answer})
+    with pytest.warns(RuntimeWarning, match=f"'odd_plugin': {hook} returned .*; expected a {expected}"):
+        registry = build(entry)
+    assert "epipolar" in registry.prior_providers["masks"]
 
 
 def test_a_taken_name_stays_with_its_owner(monkeypatch):
@@ -116,7 +143,7 @@ def test_good_plugins_load_without_a_warning(monkeypatch):
     ("kind", "name", "answer"),
     [
         ("masks", "epipolr", "no masks provider named 'epipolr'. Did you mean 'epipolar'"),
-        ("tracks", "zzz", "no tracks provider named 'zzz'. Known: chained"),
+        ("tracks", "zzz", "no tracks provider named 'zzz'. There are: chained"),
         ("mask", "epipolar", "no kind of prior named 'mask'. Did you mean 'masks'"),
     ],
 )

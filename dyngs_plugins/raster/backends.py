@@ -1,11 +1,14 @@
-"""Who rasterizes: a dictionary from names to functions, and the choice when no name is given."""
+"""Who rasterizes: a dictionary from names to functions, and the choice when no name is given.
+
+Other packages add backends with the hook `dyngs_rasterizers` (see `dyngs_plugins.hooks`), a script with
+:func:`register_backend`.
+"""
 
 from __future__ import annotations
 
-import difflib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dyngs_plugins.hooks import find, hookimpl
 from dyngs_plugins.raster.inputs import RasterInputs
 
 RasterFunction = Callable[[RasterInputs], tuple[Tensor, Tensor, dict[str, Any]]]
@@ -31,8 +35,8 @@ def register_backend(name: str, function: RasterFunction) -> None:
 
 
 def backend_names() -> list[str]:
-    """Names of all registered backends."""
-    return sorted(_BACKENDS)
+    """Names of all backends, those of plugins among them."""
+    return sorted(_all_backends())
 
 
 def find_backend(name: str | None, inputs: RasterInputs) -> RasterFunction:
@@ -41,12 +45,18 @@ def find_backend(name: str | None, inputs: RasterInputs) -> RasterFunction:
     Raises:
         ValueError: when there is no backend of that name.
     """
-    name = name or _automatic(inputs)
-    if name not in _BACKENDS:
-        close = difflib.get_close_matches(name, _BACKENDS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"no rasterizer backend is named {name!r}.{hint} There are: {', '.join(backend_names())}")
-    return _BACKENDS[name]
+    return _named(name or _automatic(inputs))
+
+
+def _named(name: str) -> RasterFunction:
+    # Plugins are loaded for a name of theirs only; that happens once in a process.
+    return _BACKENDS[name] if name in _BACKENDS else find(_all_backends(), name, "rasterizer backend")
+
+
+def _all_backends() -> Mapping[str, RasterFunction]:
+    from dyngs_plugins.hooks import registry
+
+    return {**registry().rasterizers, **_BACKENDS}
 
 
 def _automatic(inputs: RasterInputs) -> str:
@@ -86,9 +96,15 @@ def _untraced() -> Iterator[None]:
         sys.settrace(trace)
 
 
-def prepare_backend() -> None:
-    """Import now what the first render would import: the viewer may interrupt a render at any call."""
-    if not torch.cuda.is_available():
+def prepare_backend(name: str | None = None) -> None:
+    """Find and import now what the first render would: the viewer may interrupt a render at any call.
+
+    Raises:
+        ValueError: when there is no backend of that name.
+    """
+    if name is not None:
+        _named(name)
+    elif not torch.cuda.is_available():
         _numba_problem()
 
 
@@ -134,3 +150,9 @@ def _dense(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
 
 
 _BACKENDS: dict[str, RasterFunction] = {"gsplat": _gsplat, "numba": _numba, "torch": _torch, "dense": _dense}
+
+
+@hookimpl
+def dyngs_rasterizers() -> dict[str, RasterFunction]:
+    """The built-in rasterizers."""
+    return dict(_BACKENDS)
