@@ -66,14 +66,17 @@ def align(
     twist = torch.zeros(1, 6, device=image.device, requires_grad=True)
     optimizer = torch.optim.Adam([twist])
     best, least = given, math.inf
+    with torch.no_grad():
+        moved = scene.parts_at(given.time)  # once: where Gaussians are at a time does not depend on the camera
     with frozen(scene), torch.enable_grad():
         for step in range(config.steps + 1):
-            moved = replace(given, camera_T_world=se3.exp(-twist) @ given.camera_T_world)
-            found = scene.render(moved, background=background, options=options).channels["rgb"][0]
+            tried = replace(given, camera_T_world=se3.exp(-twist) @ given.camera_T_world)
+            render = scene.render(tried, background=background, options=options, moved=moved)
+            found = render.channels["rgb"][0]
             off = (found - image).abs().mean(dim=-1)
             error = off.mean() if valid is None else off[valid].mean()
             if float(error.detach()) < least:
-                best, least = replace(moved, camera_T_world=moved.camera_T_world.detach()), float(error.detach())
+                best, least = replace(tried, camera_T_world=tried.camera_T_world.detach()), float(error.detach())
             if step == config.steps or not error.requires_grad:
                 break
             optimizer.param_groups[0]["lr"] = config.rate_at(step)

@@ -173,6 +173,7 @@ class Scene(nn.Module):
         background: Float[Tensor, "3"] | None = None,
         options: RenderOptions = RenderOptions(),
         keep: Callable[[Gaussians], Tensor] | None = None,
+        moved: list[Gaussians] | None = None,
     ) -> Render:
         """Render a batch of views in one call of the rasterizer seam.
 
@@ -183,9 +184,10 @@ class Scene(nn.Module):
             targets: for ``"targets"``: each Gaussian's centre at other times in other cameras' coordinates.
             background: colour behind everything (default black); extra channels have 0 behind them.
             keep: optional row mask of the concatenated Gaussians (the viewer's crop box).
+            moved: ``parts_at(views.time)`` where it is known already, for one sharp instant a view.
         """
         instants = self.exposure.instants(views.camera_T_world, views.K, views.time, views.index, mode)
-        parts = self.parts_at(instants.time)
+        parts = self.parts_at(instants.time) if moved is None else moved
         gaussians = self.exposure.before_raster(concatenate(parts, len(instants.time)), instants)
         features, widths = self._features(gaussians, parts, needs, targets, instants)
         if keep is not None:

@@ -199,6 +199,28 @@ def test_alignment_never_makes_it_worse_and_counts_valid_pixels_only():
     assert torch.equal(found.camera_T_world, true.camera_T_world)
 
 
+def test_alignment_moves_the_gaussians_once_and_finds_the_same(monkeypatch):
+    scene, views = make_scene(InstantExposureConfig()), make_views()
+    start = Views(views.camera_T_world[:1], views.K[:1], views.time[:1], 48, 36)
+    off = se3.exp(torch.tensor([[0.03, -0.02, 0.02, 0.01, -0.008, 0.01]]))
+    image = scene.render(replace(start, camera_T_world=off @ start.camera_T_world)).channels["rgb"][0].detach()
+    asked: list[torch.Tensor] = []
+    parts_at, render = scene.parts_at, scene.render
+
+    def counted(times):
+        asked.append(times)
+        return parts_at(times)
+
+    monkeypatch.setattr(scene, "parts_at", counted)
+    once = align(scene, start, image, AlignmentConfig(steps=4), RenderOptions())
+    assert len(asked) == 1
+    monkeypatch.setattr(scene, "render", lambda view, *, moved, **settings: render(view, **settings))
+    anew = align(scene, start, image, AlignmentConfig(steps=4), RenderOptions())
+    assert len(asked) == 2 + 5  # and once more for each render
+    assert torch.equal(once.camera_T_world, anew.camera_T_world)
+    assert not torch.equal(once.camera_T_world, start.camera_T_world)
+
+
 def test_frozen_scenes_thaw_again_also_after_an_error():
     layer = torch.nn.Linear(2, 2)
     layer.bias.requires_grad_(False)
