@@ -62,10 +62,7 @@ def sample(
     from dyngs_plugins.sample.clip import SampleSettings, build_clip
     from dyngs_plugins.sample.som_writer import write_som
 
-    if blur and exposure <= 0:
-        raise ValueError(f"--exposure is {exposure}; expected more than 0 with --blur. Leave --blur out instead.")
-    if defocus and aperture <= 0:
-        raise ValueError(f"--aperture is {aperture}; expected more than 0 with --defocus. Leave --defocus out instead.")
+    _check_sizes(blur, exposure, defocus, aperture)
     settings = SampleSettings(
         frames=frames,
         width=width,
@@ -92,6 +89,14 @@ def sample(
         clip = build_clip(settings, lambda items, name: bar.track(items, description=name))
         write_som(clip, partial, lambda items, name: bar.track(items, description=name))
     Console().print(f"{frames} frames of {cameras} training camera(s) and a held-out one: {out}", soft_wrap=True)
+
+
+def _check_sizes(blur: bool, exposure: float, defocus: bool, aperture: float) -> None:
+    """Refuse a blur of nothing."""
+    if blur and exposure <= 0:
+        raise ValueError(f"--exposure is {exposure}; expected more than 0 with --blur. Leave --blur out instead.")
+    if defocus and aperture <= 0:
+        raise ValueError(f"--aperture is {aperture}; expected more than 0 with --defocus. Leave --defocus out instead.")
 
 
 def _check_destination(out: Path, overwrite: bool) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dyngs_plugins.raster.kernels import backward, binning, forward, gather, projection, projection_backward, tile
+from dyngs_plugins.raster.kernels.backward_tile import ABSOLUTES, MOMENTS
 from dyngs_plugins.raster.kernels.threads import current_team
 from dyngs_plugins.raster.semantics import Semantics, installed_semantics
 
@@ -236,7 +237,7 @@ class _Composite(torch.autograd.Function):
         source, lists, (_, _, absgrad, _) = ctx.source, ctx.lists, ctx.settings
         (cameras, n), channels, team = means2d.shape[:2], colors.shape[-1], current_team()
         padded = -(-channels // 4) * 4
-        row_floats = backward.MOMENTS + padded + (backward.ABSOLUTES if absgrad else 0)
+        row_floats = MOMENTS + padded + (ABSOLUTES if absgrad else 0)
         with_backgrounds = ctx.has_backgrounds and ctx.needs_input_grad[6]
         shares = (cameras, lists.tiles_per_camera, channels) if with_backgrounds else (0, 0, 0)
         of_backgrounds = np.empty(shares, np.float32)

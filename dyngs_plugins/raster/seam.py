@@ -206,19 +206,19 @@ def rasterize_in_stages(
         inputs.absgrad,
     )
     if inputs.render_mode in ("ED", "RGB+ED"):
-        colors_part, depth = image.split(
-            [image.shape[-1] - 1, 1], dim=-1
-        )  # one node: slices would each fill a gradient
+        # Split is one node: slices would each fill a gradient.
+        colors_part, depth = image.split([image.shape[-1] - 1, 1], dim=-1)
         image = torch.cat([colors_part, depth / alpha.clamp(min=1e-10)], dim=-1)
+    drawn = {"radii": radii, "means2d": means2d, "depths": depths, "conics": conics}
+    return image, alpha, {**drawn, "opacities": opacities.expand(inputs.num_cameras, -1), **_sizes(inputs)}
+
+
+def _sizes(inputs: RasterInputs) -> dict[str, Any]:
+    """The entries of gsplat's `info` that say how large everything is, and that nothing is packed."""
     tile_size = installed_semantics().tile_size
-    info = {
+    return {
         "camera_ids": None,
         "gaussian_ids": None,
-        "radii": radii,
-        "means2d": means2d,
-        "depths": depths,
-        "conics": conics,
-        "opacities": opacities.expand(inputs.num_cameras, -1),
         "width": inputs.width,
         "height": inputs.height,
         "n_cameras": inputs.num_cameras,
@@ -226,7 +226,6 @@ def rasterize_in_stages(
         "tile_width": math.ceil(inputs.width / tile_size),
         "tile_height": math.ceil(inputs.height / tile_size),
     }
-    return image, alpha, info
 
 
 def _channels(

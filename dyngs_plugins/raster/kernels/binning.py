@@ -21,7 +21,7 @@ import numpy as np
 from numba import int32, int64, uint64
 
 from dyngs_plugins.raster.kernels.buffers import release, scratch, view
-from dyngs_plugins.raster.kernels.compiling import kernel
+from dyngs_plugins.raster.kernels.compiling import inlined, kernel
 from dyngs_plugins.raster.kernels.memory import Rows
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tracing import traced
@@ -156,6 +156,36 @@ def prepare(team, all_splats, width, height, all_lists):
         item = take(loop)
 
 
+@inlined
+def _sorted(words, other, number, lowest, highest):
+    """Radix sort of words by their upper halves, which lie between two bounds; also the array that is left over."""
+    # Only the bits in which keys differ have to be sorted by, at most 12 at a time.
+    used = 0
+    while number > 0 and (highest - lowest) >> uint64(used):
+        used += 1
+    passes = (used + 11) // 12
+    for digit in range(passes):
+        bits_each = (used + passes - 1) // passes
+        shift, mask = uint64(bits_each * digit), uint64((1 << bits_each) - 1)
+        places = scratch(int32, 1 << bits_each)
+        for value in range(1 << bits_each):
+            places[value] = 0
+        for i in range(number):
+            places[int64((((words[i] >> uint64(32)) - lowest) >> shift) & mask)] += 1
+        place = 0
+        for value in range(1 << bits_each):
+            count_of_value = places[value]
+            places[value] = place
+            place += count_of_value
+        for i in range(number):
+            value = int64((((words[i] >> uint64(32)) - lowest) >> shift) & mask)
+            other[places[value]] = words[i]
+            places[value] += 1
+        release(places)
+        words, other = other, words
+    return words, other
+
+
 @kernel
 def order(team, all_splats, all_lists):
     """Fills sorted_ids, visible and row_starts (counted within the camera). Ties keep their order."""
@@ -179,30 +209,7 @@ def order(team, all_splats, all_lists):
                 lowest, highest = min(lowest, key), max(highest, key)
                 words[visible] = (key << uint64(32)) | uint64(i)
                 visible += 1
-        # Only the bits in which depths differ have to be sorted by, at most 12 at a time.
-        used = 0
-        while visible > 0 and (highest - lowest) >> uint64(used):
-            used += 1
-        passes = (used + 11) // 12
-        for digit in range(passes):
-            bits_each = (used + passes - 1) // passes
-            shift, mask = uint64(bits_each * digit), uint64((1 << bits_each) - 1)
-            places = scratch(int32, 1 << bits_each)
-            for value in range(1 << bits_each):
-                places[value] = 0
-            for i in range(visible):
-                places[int64((((words[i] >> uint64(32)) - lowest) >> shift) & mask)] += 1
-            place = 0
-            for value in range(1 << bits_each):
-                number = places[value]
-                places[value] = place
-                place += number
-            for i in range(visible):
-                value = int64((((words[i] >> uint64(32)) - lowest) >> shift) & mask)
-                other[places[value]] = words[i]
-                places[value] += 1
-            release(places)
-            words, other = other, words
+        words, other = _sorted(words, other, visible, lowest, highest)
         for i in range(visible):
             lists.sorted_ids[first + i] = int32(words[i] & uint64(0xFFFFFFFF))
         lists.visible[camera] = visible

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from numba import float32
 
-from dyngs_plugins.raster.kernels.backward import MOMENTS
+from dyngs_plugins.raster.kernels.backward_tile import MOMENTS
 from dyngs_plugins.raster.kernels.binning import ROOT_FLOATS
 from dyngs_plugins.raster.kernels.buffers import release, scratch, view
 from dyngs_plugins.raster.kernels.compiling import kernel
