@@ -100,8 +100,11 @@ class DensityControl:
     ) -> None:
         """Add one training step's image-plane gradients (of the mean over ``c`` views) to the statistics."""
         c, n, _ = means2d_grad.shape
-        if self.seen.shape[0] != n or self.seen.device != means2d_grad.device:
+        if self.seen.shape[0] != n:
             self._restart(n, means2d_grad.device)
+        elif self.seen.device != means2d_grad.device:  # as a checkpoint is read: on the CPU
+            self.grad_sum, self.seen = self.grad_sum.to(means2d_grad), self.seen.to(means2d_grad)
+            self.screen_radius = self.screen_radius.to(means2d_grad)
         visible = radii > 0
         x, y = means2d_grad.unbind(-1)  # whole columns: a norm over an axis of two is slow
         norms = torch.hypot(x * (c * width / 2.0), y * (c * height / 2.0))
