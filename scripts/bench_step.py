@@ -88,9 +88,13 @@ def captured_rasterization(trainer: Any, number: int) -> tuple[tuple, dict[str, 
 
 def rasterize_again(args: tuple, kwargs: dict[str, Any]) -> None:
     """Forward and backward on detached copies of the arguments."""
-    leaves: list[Any] = [a.detach().requires_grad_(a.is_floating_point()) if torch.is_tensor(a) else a for a in args]
+
+    def leaf(value: Any) -> Any:
+        return value.detach().requires_grad_(value.is_floating_point()) if torch.is_tensor(value) else value
+
+    leaves = [leaf(value) for value in args]
     leaves[6] = leaves[6].detach()  # intrinsics are not trained
-    image, alpha, _ = scene_module.rasterize(*leaves, **kwargs)
+    image, alpha, _ = scene_module.rasterize(*leaves, **{name: leaf(value) for name, value in kwargs.items()})
     torch.autograd.backward([image, alpha], [torch.ones_like(image), torch.ones_like(alpha)])
 
 

@@ -247,7 +247,8 @@ def _channels(
 
 def _mirror_upper_triangle(covars: Float[Tensor, "*c n 3 3"]) -> Float[Tensor, "*c n 3 3"]:
     """gsplat reads the upper triangle only, and only it receives a gradient."""
-    return covars.triu() + covars.triu(1).mT
+    upper = torch.ones(3, 3, dtype=torch.bool, device=covars.device).triu()
+    return torch.where(upper, covars, covars.mT)  # unlike triu of each matrix, one pass over all
 
 
 def _without_non_finite(inputs: RasterInputs) -> tuple[RasterInputs, Bool[Tensor, "*c n"] | None]:
