@@ -132,7 +132,13 @@ def _no_sequence_hint(root: Path, base: Path, layout: CasualLayout) -> str:
         )
     if loose:
         return f"{loose} images lie in {base} itself. Expected {layout.image_type}/SEQ/NAME: move them one folder down."
-    return f"Expected {layout.image_type}/SEQ/ with images, found {_names(base)}. {_nearby(root)}"
+    expected = f"Expected {layout.image_type}/SEQ/ with images"
+    empty = sorted(str(folder) for folder in base.iterdir() if folder.is_dir())
+    if empty:
+        return (
+            f"{expected}, but {' and '.join(empty[:3])} {'hold' if empty[1:] else 'holds'} none. Put the images there."
+        )
+    return f"{expected}, found {_names(base)}. {_nearby(root)}"
 
 
 def _names(folder: Path, count: int = 6) -> str:

@@ -185,7 +185,8 @@ def _from_tracks(
         return None
     raise ValueError(
         f"Of the clip's tracks none could be lifted to 3-D: found 0 that lie on a moving mask with known depth "
-        f"in {len(views)} frames. Check the masks (white = moving) and the depth at the moving pixels."
+        f"in {len(views)} frames. Check the masks (white = moving) and the depth at the moving pixels. If nothing moves, "
+        "train `dyn-static`."
     )
 
 

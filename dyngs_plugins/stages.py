@@ -68,7 +68,8 @@ class Schedule:
     def outlook(self, start: int, steps: int) -> str:
         """What a training of ``steps`` steps from step ``start`` on will do, in a sentence or two for the user."""
         parts = [f"{s.steps} {s.name}" + ("" if s.renders else " (renders nothing)") for s in self.stages]
-        said, end = [f"Schedule: {' + '.join(parts)} = {self.total_steps} steps"], start + steps
+        whole = f"{self.total_steps} steps" if len(parts) == 1 else f"{' + '.join(parts)} = {self.total_steps} steps"
+        said, end = [f"Schedule: {whole}"], start + steps
         if start > 0:
             said.append(f"going on at step {start}")
         if end < self.total_steps:

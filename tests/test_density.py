@@ -212,6 +212,7 @@ def test_the_outlook_says_what_a_training_will_do():
     assert "No image is rendered before that" in schedule.outlook(0, 300)
     assert "No image" not in schedule.outlook(0, 301)
     assert "Nothing is left to do" in schedule.outlook(1500, 0)
+    assert Schedule([Stage("train", 5)]).outlook(0, 5) == "Schedule: 5 steps."
 
 
 def test_a_field_without_a_prefit_has_no_such_stage():

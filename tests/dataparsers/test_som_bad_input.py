@@ -53,7 +53,10 @@ def test_zero_frames(video):
     for path in (video / "images" / "camera0").iterdir():
         path.unlink()
     said = message(video, FileNotFoundError)
-    assert f"{video / 'images'}: found 0 sequences with images in them. Expected images/SEQ/ with images" in said
+    assert said == (
+        f"{video / 'images'}: found 0 sequences with images in them. Expected images/SEQ/ with images, but "
+        f"{video / 'images' / 'camera0'} holds none. Put the images there."
+    )
 
 
 def test_images_without_a_sequence_folder(video):
