@@ -161,7 +161,9 @@ def _backend_reason(name: str) -> str | None:
     import torch
 
     if name == "gsplat":
-        return None if torch.cuda.is_available() else "it needs CUDA, and torch finds none"
+        from dyngs_plugins.raster.gsplat_kernels import kernels_problem
+
+        return kernels_problem() if torch.cuda.is_available() else "it needs CUDA, and torch finds none"
     if name == "numba":
         from dyngs_plugins.raster.backends import _numba_problem
 

@@ -146,7 +146,7 @@ class DynamicModel(TrainingSteps, ExportedScene, ResumedScene, TrainingViews, Sp
     def populate_modules(self) -> None:
         metadata: Mapping[str, Any] = self.kwargs.get("metadata") or {}
         self.num_frames = int(metadata.get("num_frames", self.num_train_data))
-        prepare_backend(self.config.backend)
+        prepare_backend(self.config.backend, self.kwargs.get("device", "cpu"))
         motion = self.config.motion.setup(num_frames=self.num_frames)
         color_head = self.config.color_head.setup()
         isotropic, sh_degree = self.config.isotropic, self.config.sh_degree

@@ -116,3 +116,36 @@ def test_a_table_of_methods_is_kept_as_markdown(tmp_path: Path):
     assert [line.count("|") for line in lines[:3]] == [11, 11, 11]
     assert lines[-1] == "clip (held-out camera)"
     assert [p.name for p in tmp_path.iterdir()] == ["table.md"]
+
+
+@pytest.mark.parametrize("toolkit", [False, True])
+def test_a_gpu_without_a_cuda_compiler_gets_one_from_pip(monkeypatch, toolkit: bool):
+    import torch
+
+    from dyngs_plugins.raster import gsplat_kernels
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    found = gsplat_kernels.Toolkit(Path("/usr/local/cuda"), (13, 0)) if toolkit else None
+    monkeypatch.setattr(gsplat_kernels, "find_toolkit", lambda: found)
+    monkeypatch.setattr(gsplat_kernels, "_homes", lambda: iter([]))
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: commands.append(command))
+    runpy.run_path(str(ROOT / "scripts" / "cuda_compiler.py"))["main"]()
+    if toolkit:
+        assert commands == []
+    else:
+        assert commands[0][:4] == [sys.executable, "-m", "pip", "install"]
+        assert "nvidia-cuda-nvcc==13.0.*" in commands[0]
+
+
+def test_a_gpu_without_any_way_to_a_cuda_compiler_is_told(monkeypatch, capsys):
+    import torch
+
+    from dyngs_plugins.raster import gsplat_kernels
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    monkeypatch.setattr(gsplat_kernels, "_homes", lambda: iter([]))
+    runpy.run_path(str(ROOT / "scripts" / "cuda_compiler.py"))["main"]()
+    assert "training on the GPU cannot start yet." in capsys.readouterr().out

@@ -96,15 +96,23 @@ def _untraced() -> Iterator[None]:
         sys.settrace(trace)
 
 
-def prepare_backend(name: str | None = None) -> None:
-    """Find and import now what the first render would: the viewer may interrupt a render at any call.
+def prepare_backend(name: str | None = None, device: str | torch.device = "cpu") -> None:
+    """Find, import and compile now what the first render on a device would.
+
+    The viewer may interrupt a render at any call, and who trains wants to know at once whether it can start.
 
     Raises:
         ValueError: when there is no backend of that name.
+        ImportError: when gsplat is to render and its kernels cannot be had, with what to try.
     """
     if name is not None:
         _named(name)
-    elif not torch.cuda.is_available():
+    on_cuda = torch.device(device).type == "cuda"
+    if name == "gsplat" or (name is None and on_cuda):
+        from dyngs_plugins.raster.gsplat_kernels import load_gsplat_kernels
+
+        load_gsplat_kernels()
+    elif name is None:
         _numba_problem()
 
 

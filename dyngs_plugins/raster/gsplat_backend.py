@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dyngs_plugins.raster.gsplat_kernels import load_gsplat_kernels
 from dyngs_plugins.raster.inputs import RasterInputs
 
 _TRAILING = {"means": 1, "quats": 1, "scales": 1, "covars": 2, "opacities": 0}
@@ -27,7 +28,7 @@ def rasterize_with_gsplat(
     """Rasterize checked inputs with the installed gsplat.
 
     Raises:
-        ImportError: when gsplat is not installed.
+        ImportError: when gsplat is not installed, or its kernels cannot be had.
         ValueError: when the tensors are not on CUDA or not float32: gsplat's kernels know nothing else.
     """
     _require_cuda(inputs.means)
@@ -46,6 +47,7 @@ def rasterize_with_gsplat(
 def _require_cuda(means: Tensor) -> None:
     if not means.is_cuda:
         raise ValueError(f"gsplat rasterizes on CUDA only, means is on {means.device}: use backend='numba' or 'torch'")
+    load_gsplat_kernels()
 
 
 def _has_camera_axis(tensor: Tensor | None, trailing: int) -> bool:
