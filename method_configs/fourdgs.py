@@ -31,6 +31,8 @@ PAPER = Paper(
         "Rates are not multiplied by the camera extent; the loaders bring scenes to a size of about 1.",
         "An axis of the planes runs from the points' least to their largest coordinate; the reference has it the other way "
         "round, which changes nothing.",
+        "Sizes change by a factor of at most e^10, so that a step that is too long cannot end in NaN; the reference starts "
+        "itself again where one does.",
         "Time ends at 1; the reference's Neu3D loader ends at 299/300.",
         "Splitting in the fine stage, as in the coarse, draws the copies from the canonical Gaussian.",
         "Points are the loader's (depth where the clip has it), not a dense cloud of at most 40k points.",

@@ -26,6 +26,11 @@ SPACE = tuple(i for i, (_, rows) in enumerate(AXES) if rows < 3)
 TIME = tuple(i for i, (_, rows) in enumerate(AXES) if rows == 3)
 HEADS = {"means": 3, "scales": 3, "quats": 4, "opacities": 1, "colors": 48}
 """What is decoded, and its width; colours are 16 spherical harmonics, of which those of the scene are used."""
+MOST_LOG = 10.0
+"""A size changes by a factor of at most e^10 either way. What is decoded is a product of six planes and three layers, so a
+step that is somewhat too long makes it larger by magnitudes, and an exponential that overflows turns all numbers to NaN."""
+THINNEST = 0.01
+"""The least side of the planes' box, in its largest."""
 HeadName = Literal["means", "scales", "quats", "opacities", "colors"]
 
 
@@ -82,9 +87,12 @@ class HexPlane(MotionField):
     def start_from_points(self, means, times, generator: torch.Generator) -> Mapping[str, Tensor]:
         """The planes cover the bounding box of the points; what leaves it sees the border."""
         if len(means) > 0:
-            low = means.amin(dim=0)  # points are on the CPU, this field may be on a device already
-            self.low.copy_(low)
-            self.high.copy_(torch.maximum(means.amax(dim=0), low + 1e-6))
+            low, high = means.amin(dim=0), means.amax(dim=0)  # on the CPU; this field may be on a device already
+            # Across points in a plane, or of one point alone, the box would be nothing to divide by.
+            side = (high - low).amax()
+            missing = (THINNEST * (side if side > 0 else 1.0) - (high - low)).clamp_min(0)
+            self.low.copy_(low - missing / 2)
+            self.high.copy_(high + missing / 2)
         return {}
 
     def level(self, index: int) -> list[Tensor]:
@@ -122,7 +130,7 @@ class HexPlane(MotionField):
             ),
         }
         if "scales" in changes:
-            moved["scales"] = gaussians.scales * torch.exp(changes["scales"])
+            moved["scales"] = gaussians.scales * torch.exp(changes["scales"].clamp(-MOST_LOG, MOST_LOG))
         if "opacities" in changes:
             logits = torch.logit(gaussians.opacities, eps=1e-6)
             moved["opacities"] = torch.sigmoid(logits + changes["opacities"][..., 0])

@@ -98,6 +98,18 @@ def test_outside_the_box_and_the_clip_the_border_is_seen():
     torch.testing.assert_close(outside, inside)
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_points_in_a_plane_far_away_or_a_single_one_have_a_box(count):
+    field, _ = make()
+    points = torch.cat([torch.rand(count, 2), torch.full((count, 1), 1000.0)], dim=1)
+    field.start_from_points(points, torch.zeros(count), torch.Generator())
+    sides = field.high - field.low
+    assert float(sides.min()) > 0.005 * float(sides.max())
+    assert (points >= field.low).all()
+    assert (points <= field.high).all()
+    assert torch.isfinite(field.look_up(points, torch.tensor([0.5]))).all()
+
+
 def test_the_roughness_of_squares_is_four():
     rows = torch.arange(7.0).square()[:, None].expand(1, 3, 7, 4)
     assert roughness([rows]) == 4.0
@@ -127,6 +139,20 @@ def test_changes_are_of_log_scales_logits_and_unnormalised_quats():
     logits = torch.logit(gaussians.opacities) + changes["opacities"][..., 0]
     torch.testing.assert_close(moved.opacities, torch.sigmoid(logits), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(moved.harmonics, gaussians.harmonics + changes["colors"].unflatten(-1, (16, 3)))
+
+
+@pytest.mark.parametrize("factor", [3.0, 30.0, 1000.0])
+def test_planes_after_a_step_that_was_far_too_long_give_finite_numbers_and_derivatives(factor):
+    field, gaussians = stirred()
+    for plane in field.planes:
+        plane.data *= factor
+    moved = field.at(gaussians, torch.tensor([0.2, 0.9]))
+    parts = [moved.means, moved.quats, moved.scales, moved.opacities, moved.harmonics]
+    changes = field.network(field.look_up(gaussians.means, torch.tensor([0.2, 0.9])), ("scales",))["scales"]
+    assert (float(changes.detach().abs().max()) > 89) == (factor > 3)  # where exp overflows
+    sum(part.sum() for part in parts).backward()
+    assert all(torch.isfinite(part).all() for part in parts)
+    assert all(torch.isfinite(p.grad).all() for p in field.parameters() if p.grad is not None)
 
 
 def test_heads_that_are_off_change_nothing():
