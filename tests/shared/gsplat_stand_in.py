@@ -1,0 +1,48 @@
+"""``gsplat.rasterization`` without its CUDA kernels, on the simulated device: this package's own kernels do the work."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import gsplat
+import torch
+from simulated_cuda import SimulatedCuda
+from torch import Tensor
+
+from dyngs_plugins.raster import numba_backend
+from dyngs_plugins.raster.inputs import RasterInputs
+from dyngs_plugins.raster.seam import rasterize_in_stages
+
+_SIGNATURE = inspect.signature(gsplat.rasterization)
+
+
+def rasterization(*, packed: bool, **arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Takes and gives what gsplat takes and gives.
+
+    Raises:
+        ValueError: where gsplat's kernels would not take the tensors.
+    """
+    _SIGNATURE.bind(packed=packed, **arguments)
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+    off = [name for name, value in tensors.items() if not value.is_cuda or value.dtype != torch.float32]
+    if off or packed:
+        raise ValueError(f"gsplat takes float32 of CUDA, found others: {', '.join(off)}; packed is {packed}")
+    image, alpha, info = rasterize_in_stages(numba_backend.NumbaBackend(), RasterInputs(**arguments).check())
+    info["isect_ids"] = torch.zeros(5, dtype=torch.int64, device=image.device)
+    return image, alpha, info
+
+
+@contextmanager
+def gsplat_on(device: SimulatedCuda) -> Iterator[None]:
+    """While it runs, ``gsplat.rasterization`` works on that device."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(gsplat, "rasterization", rasterization))
+        for function in (numba_backend._Project, numba_backend._Composite):
+            for name in ("forward", "backward"):
+                kernel = staticmethod(device.kernel(getattr(function, name)))
+                stack.enter_context(mock.patch.object(function, name, kernel))
+        yield
