@@ -34,15 +34,15 @@ def path(
     width: int | None = None,
     height: int | None = None,
     camera: int = 0,
-    dataparser: str = "som-data",
+    layout: str = "",
 ) -> None:
     """Write a camera path with time, for ns-render camera-path.
 
     The cameras are those a model was trained with, in the frame of its scene. That frame depends on the loader's
-    settings: for a trained model give its config.yml, not the clip folder, which is read with default settings.
+    settings: for a trained model give its config.yml, not the data's folder, which is read with default settings.
 
     Args:
-        source: config.yml of a training run (or the folder that holds it), or a clip folder.
+        source: config.yml of a training run (or the folder that holds it), or a folder of data.
         out: JSON file to write.
         kind: follow: the filming camera, while time plays. freeze: the filming camera, while time stands still. bullet:
             an orbit, while time stands still. orbit: an orbit, while time plays. stabilised: the filming camera
@@ -58,14 +58,17 @@ def path(
         width: Image width in pixels. Default: that of the training images, or in proportion to --height.
         height: Image height in pixels. Default: that of the training images, or in proportion to --width.
         camera: Index of the training camera, where several film at the same time.
-        dataparser: Loader of a clip folder (a config.yml names its own).
+        layout: Of a folder of data, the command of its layout's loader, such as llff-data. Default: the one that is
+            recognised.
     """
     if not 0 <= time <= 1:
         raise ValueError(f"--time is {time}; expected a number from 0 (first frame) to 1 (last frame).")
     for option, value in (("--fps", fps), ("--seconds", seconds), ("--width", width), ("--height", height)):
         if value is not None and value <= 0:
             raise ValueError(f"{option} is {value}; expected more than 0.")
-    outputs = training_outputs(source.expanduser(), dataparser)
+    source = source.expanduser()
+    config = source / "config.yml" if (source / "config.yml").is_file() else source
+    outputs = training_outputs(config, layout)
     filmed, size = filming_path(outputs, camera)
 
     clip_fps: float = outputs.metadata.get("fps") or DEFAULT_FPS
@@ -76,8 +79,8 @@ def path(
     size = _image_size(size, width, height)
     write_json(out.expanduser(), nerfstudio_camera_path(planned, size, rate, loops=kind in ("bullet", "orbit")))
     print(f"{num_frames} frames of {size[0]}x{size[1]} at {rate:g} per second: {out}")
-    if source.suffix in (".yml", ".yaml"):
-        print(f"ns-render camera-path --load-config {source} --camera-path-filename {out} --output-path video.mp4")
+    if config.is_file():
+        print(f"ns-render camera-path --load-config {config} --camera-path-filename {out} --output-path video.mp4")
 
 
 def plan(
@@ -115,27 +118,27 @@ def plan(
     return CameraPath(poses, frozen if kind == "bullet" else playing, fov)
 
 
-def training_outputs(source: Path, dataparser: str) -> "DataparserOutputs":
-    """The training cameras of a run (through its own dataparser) or of a clip folder.
+def training_outputs(source: Path, layout: str = "") -> "DataparserOutputs":
+    """The training cameras of a run's config.yml (through its own dataparser) or of a folder of data.
+
+    Args:
+        layout: command of the folder's loader; "" recognises the folder.
 
     Raises:
         FileNotFoundError: if there is nothing at ``source``.
-        ValueError: if it is no nerfstudio config, or the dataparser is not installed.
+        ValueError: if it is no nerfstudio config, holds runs, or there is no such layout.
     """
     if not source.exists():
-        raise FileNotFoundError(f"{source} does not exist; expected the config.yml of a run, or a clip folder.")
-    if source.is_dir() and (source / "config.yml").is_file():
-        source = source / "config.yml"
+        raise FileNotFoundError(f"{source} does not exist; expected the config.yml of a run, or a folder of data.")
     if source.is_file():
         return _dataparser_of_run(source).get_dataparser_outputs(split="train")
+    runs = sorted([*source.glob("*/config.yml"), *source.glob("*/*/config.yml")], key=os.path.getmtime)
+    if runs:
+        raise ValueError(f"{source} holds {len(runs)} runs; expected one. The newest is {runs[-1]}.")
 
-    from nerfstudio.plugins.registry_dataparser import discover_dataparsers
+    from dataparsers.auto import AutoDataParserConfig
 
-    known, _ = discover_dataparsers()
-    if dataparser not in known:
-        raise ValueError(f"--dataparser is {dataparser}; installed are {', '.join(sorted(known)) or 'none'}.")
-    config: Any = known[dataparser]
-    return replace(config, data=source).setup().get_dataparser_outputs(split="train")
+    return AutoDataParserConfig(data=source, layout=layout).setup().get_dataparser_outputs(split="train")
 
 
 def _dataparser_of_run(config_path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,7 +47,7 @@ def two_cameras(monkeypatch, tmp_path) -> Path:
         metadata={"camera_index": index[:, None], "frame_index": frames[:, None]},
     )
     outputs = SimpleNamespace(cameras=cameras, metadata={"fps": FPS, "num_frames": NUM_FRAMES})
-    monkeypatch.setattr(path_module, "training_outputs", lambda source, dataparser: outputs)
+    monkeypatch.setattr(path_module, "training_outputs", lambda source, layout: outputs)
     return tmp_path / "deep" / "path.json"
 
 
@@ -189,10 +190,23 @@ def test_a_clip_folder_is_read_through_its_dataparser(tmp_path: Path):
     torch.testing.assert_close(cameras.fy.float(), expected.cameras.fy)
 
 
-def test_an_unknown_dataparser_is_answered_with_the_known_ones(tmp_path: Path, capsys):
+def test_an_unknown_layout_is_answered_with_the_known_ones(tmp_path: Path, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["path", str(tmp_path), "--out", str(tmp_path / "path.json"), "--dataparser", "som"])
+        main(["path", str(tmp_path), "--out", str(tmp_path / "path.json"), "--layout", "sum"])
     assert stop.value.code == 2
     printed = capsys.readouterr().err
-    assert "--dataparser is som" in printed
+    assert "'sum'" in printed
     assert "som-data" in printed
+
+
+@pytest.mark.parametrize("above", ["outputs/clip/dyn-som", "outputs/clip"])
+def test_a_folder_of_runs_is_answered_with_the_newest(tmp_path: Path, capsys, above):
+    for i, name in enumerate(("new", "old")):
+        config = tmp_path / "outputs/clip/dyn-som" / name / "config.yml"
+        config.parent.mkdir(parents=True)
+        config.touch()
+        os.utime(config, (1000 - i, 1000 - i))
+    with pytest.raises(SystemExit):
+        main(["path", str(tmp_path / above), "--out", str(tmp_path / "path.json")])
+    newest = tmp_path / "outputs/clip/dyn-som/new/config.yml"
+    assert f"holds 2 runs; expected one. The newest is {newest}." in capsys.readouterr().err
