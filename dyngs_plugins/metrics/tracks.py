@@ -17,8 +17,6 @@ from torch import Tensor
 
 TAPVID_THRESHOLDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Pixels, for images resized to 256x256 (TAP-Vid)."""
-SHAPE_OF_MOTION_THRESHOLDS = (4.0, 8.0, 16.0, 32.0, 64.0)
-"""Pixels, at the full resolution of DyCheck's images (Shape of Motion)."""
 
 
 @dataclass(frozen=True)

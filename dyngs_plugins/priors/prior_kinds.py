@@ -7,7 +7,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,8 +26,6 @@ from dyngs_plugins.priors.track_windows import (
     read_track_window,
     write_track_window,
 )
-
-Key = Any  # what names an array within a frame's result; see `PriorKind.paths`
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,6 @@ class PriorProvider(ABC):
 
     kind: ClassVar[str]
     name: ClassVar[str]
-    needs_cameras: ClassVar[bool] = False
     needs_parallax: ClassVar[bool] = False
     """Whether it triangulates, so that a camera that stands still gives it nothing."""
 

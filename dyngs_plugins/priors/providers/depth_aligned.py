@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -31,8 +30,6 @@ _NEARER = 3.0  # aligned disparities are cut to this many times the largest tria
 @dataclasses.dataclass
 class AlignedDepth(DepthProvider):
     """What comes from a network or from files, aligned to the cameras."""
-
-    needs_cameras: ClassVar[bool] = True
 
     #: An image with fewer triangulated pixels takes its neighbour's alignment.
     min_points: int = 64

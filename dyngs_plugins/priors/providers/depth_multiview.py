@@ -33,7 +33,6 @@ class MultiViewDepth(DepthProvider):
     """Multi-view fit of the still world, completed densely; moving regions by contact and slowness."""
 
     name: ClassVar[str] = "multiview"
-    needs_cameras: ClassVar[bool] = True
     needs_parallax: ClassVar[bool] = True
 
     smoothness: float = 0.3

@@ -40,7 +40,6 @@ class EpipolarMasks(MaskProvider):
     """Residuals of a still world, confirmed by colour, cut out with GrabCut, voted over time."""
 
     name: ClassVar[str] = "epipolar"
-    needs_cameras: ClassVar[bool] = True
 
     #: What stands still: by the cameras' "poses", by "pairs" of images alone, or "auto": poses if they explain the flow.
     geometry: str = "auto"

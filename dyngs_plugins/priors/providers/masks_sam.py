@@ -46,7 +46,6 @@ class SamMasks(MaskProvider):
     """Objects from a click, a box or a text, followed by SAM 2 or SAM 3."""
 
     name: ClassVar[str] = "sam"
-    needs_cameras: ClassVar[bool] = True  # without a prompt
 
     #: Id on the Hugging Face hub, or a folder; empty: SAM 2.1 small, or SAM 3 where there is a text.
     model: str = ""
