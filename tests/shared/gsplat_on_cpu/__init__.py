@@ -15,13 +15,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
+from types import BuiltinFunctionType, ModuleType, SimpleNamespace
+from typing import Any
 
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
@@ -123,13 +124,24 @@ def _compile(sources: dict[str, str], cache: Path, library: Path) -> None:
         (folder / library.name).replace(library)
 
 
+def _as_they_are(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
 @contextmanager
-def installed() -> Iterator[None]:
-    """While this lasts, gsplat's Python code finds the kernels compiled for the CPU where it looks for its own."""
+def installed(wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = _as_they_are) -> Iterator[None]:
+    """While this lasts, gsplat's Python code finds the kernels compiled for the CPU where it looks for its own.
+
+    Args:
+        wrap: made of each function before gsplat gets it, such as `SimulatedCuda.kernel`.
+    """
     name = "gsplat.cuda._backend"
     before = sys.modules.get(name)
+    kernels = {key: value for key, value in vars(build()).items() if not key.startswith("_")}
     backend = ModuleType(name)
-    backend._C = build()  # pyright: ignore[reportAttributeAccessIssue]
+    backend._C = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
+        **{key: wrap(value) if isinstance(value, BuiltinFunctionType) else value for key, value in kernels.items()}
+    )
     sys.modules[name] = backend
     try:
         yield
