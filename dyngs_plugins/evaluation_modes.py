@@ -21,7 +21,7 @@ from dyngs_plugins.alignment import AlignmentConfig, align
 from dyngs_plugins.evaluation import batch_metrics
 from dyngs_plugins.exposure import se3
 from dyngs_plugins.host_cameras import views_of
-from dyngs_plugins.metrics.image import mean_defined
+from dyngs_plugins.metrics.image import mean_scores
 from dyngs_plugins.metrics.lpips import Net
 from dyngs_plugins.priors.pixels import read_pixels
 from dyngs_plugins.scene import RenderOptions, Views
@@ -89,10 +89,7 @@ class Scorer:
         return batch_metrics(render.channels["rgb"][0].clamp(0, 1), batch, self.net)
 
     def _averages(self, mode: str, scores: list[dict[str, float]]) -> dict[str, Any]:
-        averages: dict[str, Any] = {"images": len(scores), "poses": self._poses_of(mode)}
-        for key in scores[0]:
-            averages[key], _ = mean_defined([found[key] for found in scores if key in found])
-        return averages
+        return {"images": len(scores), "poses": self._poses_of(mode), **mean_scores(scores)}
 
     def _poses_of(self, mode: str) -> str:
         if mode.endswith("_aligned"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -63,8 +62,8 @@ class GaussianSet(nn.Module):
         if isotropic:
             shapes["scales"] = (1,)
         self.raw = nn.ParameterDict({column: nn.Parameter(torch.zeros(0, *shape)) for column, shape in shapes.items()})
-        self.motion_columns = tuple(further)
-        """Columns that motion fields and colour heads see: raw, as ``Gaussians.columns``."""
+        self.further_columns = tuple(further)
+        """Columns of the motion field and the colour head, which see them raw, as ``Gaussians.columns``."""
 
     def __len__(self) -> int:
         return self.raw["means"].shape[0]
@@ -79,7 +78,7 @@ class GaussianSet(nn.Module):
             scales=torch.exp(self.raw["scales"]).expand(-1, 3),
             opacities=torch.sigmoid(self.raw["opacities"]),
             colors=torch.sigmoid(constant) if harmonics is None else 0.5 + SH_C0 * constant,
-            columns={column: self.raw[column] for column in self.motion_columns},
+            columns={column: self.raw[column] for column in self.further_columns},
             harmonics=harmonics,
         )
 
@@ -149,30 +148,6 @@ def _swap_parameter(
             key: moments(value) if isinstance(value, Tensor) and value.ndim > 0 else value
             for key, value in state.items()
         }
-
-
-def nearest_distances(points: Float[Tensor, "n 3"], neighbours: int = 3) -> Float[Tensor, "n"]:
-    """Mean distance of each point to its nearest ``neighbours`` other points (0 rows or 1 row: a distance of 0.01)."""
-    from scipy.spatial import KDTree
-
-    n = points.shape[0]
-    if n < 2:
-        return points.new_full((n,), 0.01)
-    array = points.detach().cpu().double().numpy()
-    distances, _ = KDTree(array).query(array, k=min(neighbours, n - 1) + 1)
-    return torch.as_tensor(distances[:, 1:].mean(-1), dtype=points.dtype, device=points.device).clamp_min(1e-6)
-
-
-def rotate_z_to(normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
-    """The unit quaternion (wxyz) of the shortest rotation taking +z to each (unit) normal; zero normals: identity."""
-    x, y, z = normals.unbind(-1)
-    # Half-way construction q = (1 + z.n, z x n); at n = -z it degenerates to a half turn about x.
-    quats = torch.stack([1 + z, -y, x, torch.zeros_like(z)], dim=-1)
-    opposite = quats.norm(dim=-1) < 1e-6
-    quats = torch.where(opposite[..., None], quats.new_tensor([0.0, 1.0, 0.0, 0.0]), quats)
-    missing = normals.norm(dim=-1) < 1e-6
-    quats = torch.where(missing[..., None], quats.new_tensor([1.0, 0.0, 0.0, 0.0]), quats)
-    return F.normalize(quats, dim=-1)
 
 
 def logit(values: Tensor, eps: float = 1e-3) -> Tensor:

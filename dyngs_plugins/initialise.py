@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dyngs_plugins.gaussian_sets import GaussianSet, logit, nearest_distances, rotate_z_to
+from dyngs_plugins.gaussian_sets import GaussianSet, logit
 from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.motion.bases_init import interpolate_tracks
 from dyngs_plugins.moving_points import PointsFrom, moving_points
@@ -218,3 +219,27 @@ def start_scene(
         points, normals, colors = static_points(config, views, generator)
         extents[static.name] = start_static(static, points, normals, colors, config.opacity)
     return tracks, extents
+
+
+def nearest_distances(points: Float[Tensor, "n 3"], neighbours: int = 3) -> Float[Tensor, "n"]:
+    """Mean distance of each point to its nearest ``neighbours`` other points (0 rows or 1 row: a distance of 0.01)."""
+    from scipy.spatial import KDTree
+
+    n = points.shape[0]
+    if n < 2:
+        return points.new_full((n,), 0.01)
+    array = points.detach().cpu().double().numpy()
+    distances, _ = KDTree(array).query(array, k=min(neighbours, n - 1) + 1)
+    return torch.as_tensor(distances[:, 1:].mean(-1), dtype=points.dtype, device=points.device).clamp_min(1e-6)
+
+
+def rotate_z_to(normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
+    """The unit quaternion (wxyz) of the shortest rotation taking +z to each (unit) normal; zero normals: identity."""
+    x, y, z = normals.unbind(-1)
+    # Half-way construction q = (1 + z.n, z x n); at n = -z it degenerates to a half turn about x.
+    quats = torch.stack([1 + z, -y, x, torch.zeros_like(z)], dim=-1)
+    opposite = quats.norm(dim=-1) < 1e-6
+    quats = torch.where(opposite[..., None], quats.new_tensor([0.0, 1.0, 0.0, 0.0]), quats)
+    missing = normals.norm(dim=-1) < 1e-6
+    quats = torch.where(missing[..., None], quats.new_tensor([1.0, 0.0, 0.0, 0.0]), quats)
+    return F.normalize(quats, dim=-1)

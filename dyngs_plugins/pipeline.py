@@ -16,7 +16,7 @@ from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.evaluation import keypoint_scores, track_scores
 from dyngs_plugins.evaluation_modes import Scorer, sharp_frames
-from dyngs_plugins.metrics.image import mean_defined
+from dyngs_plugins.metrics.image import mean_scores, standard_deviations
 from dyngs_plugins.metrics.lpips import backbone, missing_message
 from dyngs_plugins.model import DynamicModel, DynamicModelConfig
 
@@ -116,13 +116,9 @@ class DynamicPipeline(VanillaPipeline):
                     vutils.save_image(
                         image.permute(2, 0, 1).cpu(), output_path / f"{image_prefix}_{key}_{index:04d}.png"
                     )
-        averages: dict[str, Any] = {}
-        for key in per_image[0] if per_image else ():
-            values = [metrics[key] for metrics in per_image if key in metrics]
-            averages[key], count = mean_defined(values)
-            if get_std:
-                defined = torch.tensor([value for value in values if value == value])
-                averages[f"{key}_std"] = float(defined.std(unbiased=True)) if count > 1 else 0.0
+        averages = mean_scores(per_image)
+        if get_std:
+            averages |= {f"{name}_std": spread for name, spread in standard_deviations(per_image).items()}
         averages["images"] = float(len(per_image))
         self.train()
         return averages

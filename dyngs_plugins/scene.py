@@ -122,8 +122,9 @@ class Scene(nn.Module):
         parts = []
         for s in self.gaussian_sets():
             gaussians = s.activated()
-            moves = self.moves and times is not None and s.name == DYNAMIC
-            parts.append(self.motion.at(gaussians, times) if moves and times is not None else gaussians)
+            if self.moves and times is not None and s.name == DYNAMIC:
+                gaussians = self.motion.at(gaussians, times)
+            parts.append(gaussians)
         return parts
 
     def positions(self, gaussians: Gaussians, times: Float[Tensor, "j"]) -> Float[Tensor, "j n 3"]:

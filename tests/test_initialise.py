@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from dyngs_plugins.gaussian_sets import GaussianSet
-from dyngs_plugins.initialise import canonical_frame, select_tracks, start_dynamic, start_static
+from dyngs_plugins.initialise import (
+    canonical_frame,
+    nearest_distances,
+    rotate_z_to,
+    select_tracks,
+    start_dynamic,
+    start_static,
+)
 from dyngs_plugins.motion.bases import MotionBases, MotionBasesConfig
 from dyngs_plugins.priors.lifting import Tracks3D
 
@@ -56,3 +63,19 @@ def test_static_extent_is_half_the_largest_width():
     extent = start_static(gaussians, points, torch.zeros(2000, 3), torch.rand(2000, 3), 0.7)
     assert extent == pytest.approx(4.5, rel=0.05)
     assert len(gaussians) == 2000
+
+
+def test_rotation_takes_z_to_the_normal():
+    normals = torch.nn.functional.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    normals = torch.cat([normals, torch.tensor([[0.0, 0, -1], [0, 0, 1]])])
+    w, x, y, z = rotate_z_to(normals).unbind(-1)
+    turned = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
+    torch.testing.assert_close(turned, normals, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotate_z_to(torch.zeros(1, 3)), torch.tensor([[1.0, 0, 0, 0]]))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 4])
+def test_nearest_distances_of_few_points(n):
+    distances = nearest_distances(torch.rand(n, 3))
+    assert distances.shape == (n,)
+    assert (distances > 0).all()

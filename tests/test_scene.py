@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dyngs_plugins.exposure.base import InstantExposure, InstantExposureConfig
-from dyngs_plugins.gaussian_sets import GaussianSet, logit, nearest_distances, rotate_z_to
+from dyngs_plugins.gaussian_sets import GaussianSet, logit
 from dyngs_plugins.losses.tracks import project
 from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.motion.bases import MotionBases, MotionBasesConfig
@@ -262,19 +262,3 @@ def test_isotropic_gaussians_have_one_scale():
 
 def test_colours_of_0_and_255_stay_finite():
     assert torch.isfinite(logit(torch.tensor([0.0, 1.0]))).all()
-
-
-def test_rotation_takes_z_to_the_normal():
-    normals = torch.nn.functional.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
-    normals = torch.cat([normals, torch.tensor([[0.0, 0, -1], [0, 0, 1]])])
-    w, x, y, z = rotate_z_to(normals).unbind(-1)
-    turned = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
-    torch.testing.assert_close(turned, normals, atol=1e-5, rtol=0)
-    torch.testing.assert_close(rotate_z_to(torch.zeros(1, 3)), torch.tensor([[1.0, 0, 0, 0]]))
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 4])
-def test_nearest_distances_of_few_points(n):
-    distances = nearest_distances(torch.rand(n, 3))
-    assert distances.shape == (n,)
-    assert (distances > 0).all()

@@ -10,7 +10,7 @@ Sources: SSIM is Wang et al. 2004; the masked forms are those of DyCheck (Gao et
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +119,21 @@ def mean_defined(values: Iterable[float | Tensor]) -> tuple[float, int]:
     """Mean of the values that are not NaN, and how many there were. No such value: ``(nan, 0)``."""
     defined = [value for value in map(float, values) if value == value]
     return (sum(defined) / len(defined) if defined else float("nan")), len(defined)
+
+
+def mean_scores(images: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric over the images that define it (a frame may have no moving pixel), in order of appearance."""
+    names = dict.fromkeys(name for scores in images for name in scores)
+    return {name: mean_defined(scores[name] for scores in images if name in scores)[0] for name in names}
+
+
+def standard_deviations(images: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The spread of every metric over the images that define it; 0 for fewer than two."""
+    spreads = {}
+    for name in mean_scores(images):
+        defined = torch.tensor([scores[name] for scores in images if name in scores and scores[name] == scores[name]])
+        spreads[name] = float(defined.std(unbiased=True)) if len(defined) > 1 else 0.0
+    return spreads
 
 
 def _window_means(

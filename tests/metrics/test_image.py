@@ -11,7 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyngs_plugins.metrics.image import masked_psnr, masked_ssim, mean_defined, psnr, ssim
+from dyngs_plugins.metrics.image import (
+    masked_psnr,
+    masked_ssim,
+    mean_defined,
+    mean_scores,
+    psnr,
+    ssim,
+    standard_deviations,
+)
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -184,6 +192,15 @@ def test_bad_shapes_are_explained():
         masked_psnr(prediction, target, torch.ones(31, 24))
     with pytest.raises(ValueError, match="at least 11x11"):
         ssim(prediction[:10], target[:10])
+
+
+def test_scores_are_averaged_over_the_images_that_define_them():
+    """Nothing moves in the first image, and the second has no pixels that others see."""
+    nan = float("nan")
+    images = [{"psnr": 20.0, "psnr_dynamic": nan}, {"psnr": 22.0, "psnr_dynamic": 15.0, "lpips": 0.1}, {"psnr": 27.0}]
+    assert mean_scores(images) == {"psnr": 23.0, "psnr_dynamic": 15.0, "lpips": 0.1}
+    assert standard_deviations(images) == pytest.approx({"psnr": 13**0.5, "psnr_dynamic": 0.0, "lpips": 0.0})
+    assert mean_scores([]) == standard_deviations([]) == {}
 
 
 def test_calibration_on_a_public_4dgs_run():
