@@ -9,6 +9,7 @@ from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 
+from dyngs_plugins.checkpoint_files import check_complete, check_load_dir
 from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.pipeline import DynamicPipelineConfig
 
@@ -59,7 +60,14 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
         """The trainer, with an optimizer for every parameter group that the exposure and the cameras may have.
 
         So any exposure goes with any method; what the method's own optimizers name stays as it is.
+
+        Raises:
+            FileNotFoundError, ValueError: the checkpoint to resume from is missing or damaged.
         """
+        if self.load_dir is not None:
+            check_load_dir(self.load_dir, self.load_step)
+        elif self.load_checkpoint is not None:
+            check_complete(self.load_checkpoint, "Give another one with --load-checkpoint.")
         model = self.pipeline.model
         for group, rate in (model.exposure.rates() | model.cameras.rates()).items():
             self.optimizers.setdefault(group, adam(rate))

@@ -62,7 +62,10 @@ class TrainingSteps:
         rates = {name: float(entry["optimizer"].lr) for name, entry in trainer.config.optimizers.items()}
         if trainer.config.max_num_iterations <= 0:
             trainer.config.max_num_iterations = max(self.schedule.total_steps - trainer._start_step, 0)
-        CONSOLE.log(self.schedule.outlook(trainer._start_step, trainer.config.max_num_iterations))
+        outlook = self.schedule.outlook(trainer._start_step, trainer.config.max_num_iterations)
+        if trainer.config.max_num_iterations == 0:  # the host would save what it has loaded as that of step 0
+            raise ValueError(outlook)
+        CONSOLE.log(outlook)
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [
             TrainingCallback([before], partial(self._before_step, rates=rates)),

@@ -96,3 +96,19 @@ def test_a_checkpoint_of_a_clip_of_another_length_is_refused(train, method):
         ValueError, match=rf"trained on a clip of {frames} frames; the clip that was given has {frames - 2}"
     ):
         train(1, "second", method=method, change=shorter)
+
+
+def test_a_finished_training_has_nothing_left_to_do(train):
+    """The host would go through no step and save what it loaded as the checkpoint of step 0."""
+
+    def short(config):
+        config.pipeline.model.prefit_steps, config.pipeline.model.train_steps = 0, 2
+
+    first = train(2, "first", change=short)
+
+    def resume(config):
+        short(config)
+        config.load_dir = first.checkpoint_dir
+
+    with pytest.raises(ValueError, match="Nothing is left to do; --max-num-iterations N trains N steps more"):
+        train(-1, "again", change=resume)
