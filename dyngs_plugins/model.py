@@ -58,7 +58,8 @@ class DynamicModelConfig(GrowingConfig, ModelConfig):
     cameras: CameraRefinementConfig = field(default_factory=CameraRefinementConfig)
     """What training may change about the cameras."""
     sets: tuple[str, ...] = (DYNAMIC, STATIC)
-    """The sets of Gaussians: what moves, and what stands still and never pays for motion; or only one of them."""
+    """The sets of Gaussians: what moves, and what stands still and never pays for motion; or only one of them. The
+    dynamic one alone is the whole scene, or, where it starts from tracks, what moves over a plain background."""
     losses: dict[str, LossTerm] = field(default_factory=lambda: {"rgb": LossTerm()})
     """Loss terms by name."""
     density: dict[str, DensityControlConfig] = field(
@@ -164,7 +165,8 @@ class DynamicModel(TrainingSteps, ExportedScene, ResumedScene, TrainingViews, Sp
             for s in sets
             if s.name in self.config.density
         }
-        self.schedule = Schedule(self.config.stages(self.num_frames, batch_size=8))
+        # Until training starts, which knows the batches; a checkpoint says itself how far it is.
+        self.schedule = Schedule(self.config.stages(self.num_frames, batch_size=1))
         self.clock = PathClock([], self.config.default_time)
         self.step = 0
         self.crop_box: OrientedBox | None = None
@@ -210,7 +212,8 @@ class DynamicModel(TrainingSteps, ExportedScene, ResumedScene, TrainingViews, Sp
 
     # --- rendering ----------------------------------------------------------------------------------------------
 
-    def _options(self) -> RenderOptions:
+    def render_options(self) -> RenderOptions:
+        """How training, or everything else, has the scene rasterized."""
         absolute = self.training and any(control.config.absolute_gradients for control in self.density.values())
         passes = self.config.instants_per_pass if self.training else 0
         return RenderOptions(self.config.rasterize_mode, self.config.backend, absolute, passes)
@@ -233,7 +236,7 @@ class DynamicModel(TrainingSteps, ExportedScene, ResumedScene, TrainingViews, Sp
             mode=mode,
             needs=("dynamic", "depth"),
             background=background,
-            options=self._options(),
+            options=self.render_options(),
             keep=None if crop is None else lambda g: crop.within(g.means.reshape(-1, 3)).reshape(-1),
         )
         rgb = render.channels["rgb"][0].clamp(0, 1)

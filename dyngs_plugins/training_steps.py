@@ -15,8 +15,9 @@ from torch import Tensor
 
 from dyngs_plugins import prefit
 from dyngs_plugins.density import DensityControl
+from dyngs_plugins.loss_context import LossContext
 from dyngs_plugins.neighbours import Neighbours
-from dyngs_plugins.objective import LossContext, look_up
+from dyngs_plugins.objective import look_up
 from dyngs_plugins.resumed import Progress
 from dyngs_plugins.scene import DYNAMIC, RenderOptions, Scene, TargetCameras, Views
 from dyngs_plugins.stages import Schedule, Stage
@@ -43,11 +44,13 @@ class TrainingSteps:
     _prefit_target: prefit.PrefitTarget | None
     _neighbours: Neighbours
     _host_optimizers: dict[str, torch.optim.Optimizer]
+    _info: Mapping[str, Any] | None = None
+    """The rasterizer's record of the step's render, until the density control has seen its gradients."""
 
     if TYPE_CHECKING:
 
         def enter(self, progress: Progress) -> None: ...
-        def _options(self) -> RenderOptions: ...
+        def render_options(self) -> RenderOptions: ...
         def _views(self, cameras: Cameras, index: Tensor | None = None) -> Views: ...
 
     @property
@@ -86,7 +89,7 @@ class TrainingSteps:
 
     def _after_step(self, step: int) -> None:
         stage, step_in_stage = self.schedule.at(step)
-        info, self._info = getattr(self, "_info", None), None
+        info, self._info = self._info, None
         if info is not None and stage.density_control:
             self._control_density(info, step_in_stage)
         if self.scene.dynamic is not None:
@@ -120,7 +123,7 @@ class TrainingSteps:
             needs.discard("targets")
         mode = "train" if step_in_stage >= stage.exposes_from else "mid"
         render = self.scene.render(
-            views, mode=mode, needs=needs, targets=targets, background=background, options=self._options()
+            views, mode=mode, needs=needs, targets=targets, background=background, options=self.render_options()
         )
         if render.info["means2d"].requires_grad:
             render.info["means2d"].retain_grad()
@@ -130,7 +133,7 @@ class TrainingSteps:
     @torch.no_grad()
     def _exposure_error(self, views: Views, batch: Mapping[str, Any], background: Tensor) -> Float[Tensor, "b"]:
         """The mean absolute error of a batch's whole exposures, view by view."""
-        render = self.scene.render(views, mode="train", background=background, options=self._options())
+        render = self.scene.render(views, mode="train", background=background, options=self.render_options())
         return (render.channels["rgb"] - batch["image"].to(self.device)).abs().mean(dim=(1, 2, 3))
 
     def get_metrics_dict(self, outputs, batch) -> dict[str, Tensor]:
@@ -161,6 +164,7 @@ class TrainingSteps:
             static=self.scene.static,
             motion=self.scene.motion,
             neighbours=partial(self._neighbours.of, dynamic, self.step),
+            background=self.train_background,
         )
         terms = {
             name: self.config.losses[name].weight * look_up(name).function(context) for name in self._active_losses()

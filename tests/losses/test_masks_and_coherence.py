@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dyngs_plugins.loss_context import LossContext
 from dyngs_plugins.losses import coherence, masks
-from dyngs_plugins.objective import LossContext, look_up
+from dyngs_plugins.objective import look_up
 
 FULL = torch.ones(1, 4, 4, dtype=torch.bool)
 
@@ -103,3 +104,49 @@ def test_a_field_without_coefficients_is_told_what_to_use(name):
     )
     with pytest.raises(ValueError, match="StaticMotion has none. Use 'rigidity'"):
         look_up(name).function(context)
+
+
+def one_set(starts_from: str) -> LossContext:
+    """A set of its own before a 2x4 image whose left half surely moves; rendered as half opaque grey everywhere."""
+    from dyngs_plugins.gaussian_sets import GaussianSet
+    from dyngs_plugins.motion.static import StaticMotion, StaticMotionConfig
+    from dyngs_plugins.types import Render
+
+    motion = StaticMotion(StaticMotionConfig(), 2)
+    motion.starts_from = starts_from  # type: ignore[assignment]
+    alpha = torch.full((1, 2, 4, 1), 0.5)
+    dynamic = torch.tensor([1, 1, -1, -1], dtype=torch.int8).expand(1, 2, 4)
+    return LossContext(
+        render=Render({"rgb": torch.full((1, 2, 4, 3), 0.5), "dynamic": alpha}, alpha, torch.ones(1, 2, 4, 1)),
+        batch={"image": torch.zeros(1, 2, 4, 3), "dynamic": dynamic, "depth": torch.ones(1, 2, 4)},
+        times=torch.zeros(1),
+        camera_T_world=torch.eye(4)[None],
+        num_frames=2,
+        dynamic=GaussianSet("dynamic"),
+        static=None,
+        motion=motion,
+        neighbours=lambda: torch.zeros(0, 0, dtype=torch.long),
+        background=torch.tensor([1.0, 0.0, 0.0]),
+    )
+
+
+def test_what_moves_alone_is_seen_over_the_background():
+    """Shape of Motion without a background: elsewhere the image is the background's colour and nothing is opaque."""
+    context = one_set("tracks")
+    assert context.only_moving
+    expected = torch.tensor([[0.0, 0, 0], [0, 0, 0], [1, 0, 0], [1, 0, 0]]).expand(1, 2, 4, 3)
+    assert torch.equal(context.image, expected)
+    assert float(look_up("mask").function(context)) == pytest.approx(0.25)  # alpha against the mask
+    assert context.depth_valid.sum() == 4
+    context.render.alpha[:, :, :2], context.render.alpha[:, :, 2:] = 1.0, 0.0
+    assert float(look_up("mask").function(context)) == 0.0
+
+
+def test_one_set_that_is_the_whole_scene_need_not_tell_what_moves():
+    context = one_set("points")
+    assert not context.only_moving
+    assert torch.equal(context.image, context.batch["image"])
+    assert float(look_up("mask").function(context)) == pytest.approx(0.25)  # alpha against 1, whatever the mask
+    context.render.alpha[:] = 1.0
+    assert float(look_up("mask").function(context)) == 0.0
+    assert context.depth_valid.sum() == 8

@@ -20,8 +20,9 @@ from dataparsers.colmap_time import ColmapTimeDataParserConfig
 from dataparsers.som import SomDataParserConfig
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.dataset import DynamicDataset
+from dyngs_plugins.loss_context import LossContext
 from dyngs_plugins.motion.static import StaticMotionConfig
-from dyngs_plugins.objective import LossContext, look_up
+from dyngs_plugins.objective import look_up
 from dyngs_plugins.priors import flow_files, normal_files
 from dyngs_plugins.priors import views as views_module
 from dyngs_plugins.priors.cache import MemoryCache

@@ -1,0 +1,115 @@
+"""What a loss may look at in one training step: the render, the batch, and what several losses derive from them once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dyngs_plugins.gaussian_sets import GaussianSet
+from dyngs_plugins.losses import tracks as track_losses
+from dyngs_plugins.motion.base import MotionField
+from dyngs_plugins.types import Gaussians, Render
+
+
+@dataclass
+class LossContext:
+    """All that a loss may look at in one training step."""
+
+    render: Render
+    batch: Mapping[str, Any]
+    times: Float[Tensor, "b"]
+    camera_T_world: Float[Tensor, "b 4 4"]
+    num_frames: int
+    dynamic: GaussianSet | None
+    static: GaussianSet | None
+    motion: MotionField
+    neighbours: Callable[[], Int[Tensor, "n k"]]
+    """Nearest neighbours of the dynamic Gaussians' canonical centres (cached for some steps)."""
+    background: Float[Tensor, "3"] = field(default_factory=lambda: torch.ones(3))
+    """The colour that renders have where nothing is."""
+
+    @property
+    def only_moving(self) -> bool:
+        """Whether the scene is what moves and nothing else: Gaussians from tracks, with no set for the rest."""
+        alone = self.dynamic is not None and self.static is None and self.motion.starts_from == "tracks"
+        return alone and self.batch.get("dynamic") is not None
+
+    @cached_property
+    def image(self) -> Float[Tensor, "b h w 3"]:
+        """What the render should look like: the batch's images, or what surely moves in them over the background."""
+        image = self.batch["image"]
+        if not self.only_moving:
+            return image
+        kept = (self.batch["dynamic"] > 0)[..., None].to(image.dtype)
+        return image * kept + self.background.to(image) * (1 - kept)
+
+    @cached_property
+    def moving(self) -> Gaussians:
+        """The dynamic set in its canonical pose, activated once for all losses."""
+        assert self.dynamic is not None
+        return self.dynamic.activated()
+
+    @cached_property
+    def valid(self) -> Bool[Tensor, "b h w"] | None:
+        """Pixels that count: those surely moving or surely static; None for all.
+
+        Without masks, and where one set of Gaussians holds both, so that nothing needs to be told apart: all that are
+        real.
+        """
+        dynamic = self.batch.get("dynamic")
+        if dynamic is None or self.dynamic is None or self.static is None:
+            return self.batch.get("valid")
+        return dynamic != 0
+
+    @cached_property
+    def neighbouring_positions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Dynamic centres one frame before, at, and one frame after each batch time (kept inside the clip)."""
+        step = 1.0 / max(self.num_frames - 1, 1)
+        now = self.times.clamp(step, max(1 - step, step))
+        times = torch.cat([now - step, now, now + step])
+        moved = self.motion.positions(self.moving, times)
+        before, at, after = moved.chunk(3)
+        return before, at, after
+
+    @cached_property
+    def tracks(self) -> track_losses.TrackPredictions | None:
+        """Rendered target positions gathered at the query pixels of the batch's tracks."""
+        return gather_tracks(self.render.channels["targets"], self.batch, self.num_frames)
+
+    @cached_property
+    def depth_valid(self) -> Bool[Tensor, "b h w"]:
+        """Pixels with a known depth, outside the masks' unknown band, where something is rendered."""
+        valid = (self.batch["depth"] > 0) & (self.render.alpha[..., 0].detach() > 0.05)
+        if self.only_moving:
+            valid = valid & (self.batch["dynamic"] > 0)
+        return valid if self.valid is None else valid & self.valid
+
+
+def gather_tracks(
+    targets: Float[Tensor, "b h w c"], batch: Mapping[str, Any], num_frames: int
+) -> track_losses.TrackPredictions | None:
+    """Flatten the rendered ``3 N`` target channels at each frame's query pixels; None without any tracked pixel."""
+    height, width = targets.shape[1:3]
+    tracked = [(b, tracks) for b, tracks in enumerate(batch["tracks"] or []) if tracks.confidence.numel() > 0]
+    if not tracked:
+        return None
+    # All queries in one look-up: one per frame would fill a gradient of the whole batch each.
+    pixels = torch.cat([(b * height + t.query_xy[:, 1]) * width + t.query_xy[:, 0] for b, t in tracked])
+    queried = targets.reshape(-1, targets.shape[-1]).index_select(0, pixels)
+    rows = queried.split([t.query_xy.shape[0] for _, t in tracked])
+    points, Ks, xy, depth, weight = [], [], [], [], []
+    for (b, tracks), found in zip(tracked, rows, strict=True):
+        n, p = tracks.confidence.shape
+        points.append(found[:, : 3 * n].reshape(p, n, 3).transpose(0, 1).reshape(-1, 3))
+        Ks.append(tracks.target_K[:, None].expand(n, p, 3, 3).reshape(-1, 3, 3))
+        xy.append(tracks.xy.reshape(-1, 2))
+        depth.append(tracks.depth.reshape(-1))
+        gap = track_losses.interval_weight(tracks.target_frames - batch["frame_index"][b], num_frames)
+        weight.append((tracks.confidence * tracks.visible * gap[:, None]).reshape(-1))
+    return track_losses.TrackPredictions(*(torch.cat(part) for part in (points, Ks, xy, depth, weight)))
