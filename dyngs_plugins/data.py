@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.base_datamanager import DataManager, VanillaDataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
@@ -46,7 +46,7 @@ class FlowTargets:
 
 @dataclass(frozen=True)
 class TrackBatch:
-    """The tracks of one frame of a batch: where its query pixels are in a few target frames."""
+    """The tracks of one frame of a batch: where its ``p`` query pixels are in ``n`` target frames."""
 
     query_xy: Int[Tensor, "p 2"]
     target_frames: Int[Tensor, "n"]
@@ -55,10 +55,13 @@ class TrackBatch:
     target_camera_T_world: Float[Tensor, "n 4 4"]
     target_K: Float[Tensor, "n 3 3"]
     xy: Float[Tensor, "n p 2"]
-    visible: Tensor
-    invisible: Tensor
+    """Pixels, integer centres."""
+    visible: Bool[Tensor, "n p"]
+    invisible: Bool[Tensor, "n p"]
+    """Surely hidden; a point that is neither is uncertain."""
     confidence: Float[Tensor, "n p"]
     depth: Float[Tensor, "n p"]
+    """Of the target frames at the points, scene units; 0 where unknown."""
 
 
 @dataclass

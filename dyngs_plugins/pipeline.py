@@ -127,13 +127,12 @@ class DynamicPipeline(VanillaPipeline):
         self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
     ) -> dict[str, Any]:
         metrics = super().get_average_eval_image_metrics(step, output_path, get_std)
-        truth = self.datamanager.eval_dataset.metadata.get("ground_truth_tracks")
-        if truth is not None:
-            scale = float(self.datamanager.eval_dataset.metadata.get("scene_scale", 1.0))
-            metrics.update(track_scores(self.model.scene, truth, self.datamanager.views, scale, self.model._options()))
-        keypoints = self.datamanager.eval_dataset.metadata.get("keypoints")
-        if keypoints is not None:
-            metrics.update(keypoint_scores(self.model.scene, keypoints, self.datamanager.views, self.model._options()))
+        known, scene, views = self.datamanager.eval_dataset.metadata, self.model.scene, self.datamanager.views
+        if known.get("ground_truth_tracks") is not None:
+            scale = float(known.get("scene_scale", 1.0))
+            metrics |= track_scores(scene, known["ground_truth_tracks"], views, scale, self.model.render_options())
+        if known.get("keypoints") is not None:
+            metrics |= keypoint_scores(scene, known["keypoints"], views, self.model.render_options())
         if self.test_mode == "test":  # ns-eval: goes into its JSON (the training loggers take numbers only)
             metrics["modes"] = self._scores_by_mode()
             metrics["protocol"] = self.protocol
@@ -149,7 +148,7 @@ class DynamicPipeline(VanillaPipeline):
         self.eval()
         model, data = self.model, self.datamanager
         background = model.background_color.to(model.device)
-        scorer = Scorer(model, model._options(), background, self.config.alignment, model.lpips_net)
+        scorer = Scorer(model, model.render_options(), background, self.config.alignment, model.lpips_net)
         modes = scorer.all_modes(track(data.fixed_indices_eval_dataloader, "Scores by mode", transient=True))
         views = data.views
         if views.distortion is None:

@@ -34,6 +34,7 @@ class ResumedScene:
     _neighbours: Neighbours
     scene_frame: Tensor | None
     num_frames: int
+    _progress: Progress | None = None
 
     def enter(self, progress: Progress) -> None:
         """Tell the scene how far the training is."""
@@ -43,9 +44,8 @@ class ResumedScene:
 
     def get_extra_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {name: control.state() for name, control in self.density.items()}
-        progress = getattr(self, "_progress", None)
-        if progress is not None:
-            state["progress"] = asdict(progress)
+        if self._progress is not None:
+            state["progress"] = asdict(self._progress)
         state["neighbours"] = self._neighbours.state()
         state["num_frames"] = self.num_frames
         return state if self.scene_frame is None else {**state, "scene_frame": self.scene_frame}

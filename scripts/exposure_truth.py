@@ -105,7 +105,7 @@ def compare_shutter(pipeline: Any, exposure: PathExposure, truth: dict[str, Any]
     print(f"half exposures: {[round(float(h), 3) for h in half]}, true {true_half:.3f}")
     if tracks is None or not bool(tracks.moving.any()):
         return
-    predicted = predict_tracks(pipeline.model.scene, tracks, views, pipeline.model._options())
+    predicted = predict_tracks(pipeline.model.scene, tracks, views, pipeline.model.render_options())
     counted = (tracks.moving & predicted.covered)[:, None] & (tracks.visible[:, 2:] & tracks.visible[:, :-2])
     share = float(half[1:-1].median()) / true_half
     found, true = ((p[:, 2:] - p[:, :-2]).norm(dim=-1) / 2 for p in (predicted.points, tracks.points))
