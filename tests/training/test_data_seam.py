@@ -1,199 +1,33 @@
-"""What reaches a training: lazily, within a budget, composited and undistorted, from whatever a clip has."""
+"""What reaches a training: composited and undistorted, from whatever a clip has."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from data_splits import HEIGHT, WIDTH, manager_of, outputs_of, write_images
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.scene_box import SceneBox
 from PIL import Image
 
-from dataparsers.clip import Clip, Frame, clip_views, dataparser_outputs
 from dataparsers.colmap_time import ColmapTimeDataParserConfig
 from dataparsers.som import SomDataParserConfig
-from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
 from dyngs_plugins.dataset import DynamicDataset
 from dyngs_plugins.loss_context import LossContext
 from dyngs_plugins.motion.static import StaticMotionConfig
 from dyngs_plugins.objective import look_up
 from dyngs_plugins.priors import flow_files, normal_files
-from dyngs_plugins.priors import views as views_module
-from dyngs_plugins.priors.cache import MemoryCache
-from dyngs_plugins.priors.normalise import IDENTITY
 from dyngs_plugins.priors.views import ClipViews, Priors
 from dyngs_plugins.sample.cameras import Camera
 from dyngs_plugins.sample.shots import take_shot
 from dyngs_plugins.sample.writers.colmap import write_colmap_time
 from dyngs_plugins.sample.writers.som import write_som_clip
 from dyngs_plugins.types import Render
-
-WIDTH, HEIGHT = 40, 30
-IMAGE_BYTES = WIDTH * HEIGHT * 3
-
-
-def outputs_of(files: list[Path], distortion=None, background=None, points=None, cameras=1) -> DataparserOutputs:
-    """A split of these images as a layout with nothing but cameras gives it."""
-    K = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40.0, HEIGHT / 2], [0, 0, 1]])
-    frames = []
-    for i, file in enumerate(files):
-        pose = torch.eye(4)
-        pose[0, 3] = 0.05 * i
-        frames.append(Frame(file, pose, K, i // cameras, i % cameras, distortion=distortion))
-    views = clip_views(frames, (WIDTH, HEIGHT), -(-len(files) // cameras), Priors(), background=background)
-    return dataparser_outputs(Clip(views, views, "all", points=points), IDENTITY, "train")
-
-
-def write_images(root: Path, count: int) -> list[Path]:
-    generator = np.random.default_rng(0)
-    files = [root / f"{i:03d}.png" for i in range(count)]
-    for file in files:
-        Image.fromarray(generator.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)).save(file)
-    return files
-
-
-class Parser:
-    """The dataparser of a split that is there already."""
-
-    includes_time = True
-
-    def __init__(self, outputs: DataparserOutputs):
-        self.outputs = outputs
-
-    def get_dataparser_outputs(self, split: str = "train") -> DataparserOutputs:
-        return self.outputs
-
-
-class ParserConfig:
-    def __init__(self, outputs: DataparserOutputs):
-        self.outputs, self.data = outputs, Path()
-
-    def setup(self) -> Parser:
-        return Parser(self.outputs)
-
-
-def manager_of(outputs: DataparserOutputs, **options) -> DynamicDataManager:
-    config = DynamicDataManagerConfig(dataparser=ParserConfig(outputs), **options)  # type: ignore[arg-type]
-    return DynamicDataManager(config)
-
-
-# Memory --------------------------------------------------------------------------------------------------------------
-
-
-def test_a_long_clip_keeps_to_its_budget(tmp_path, monkeypatch):
-    """Sixty images with room for ten: memory stays within it, and what was just used is not decoded again."""
-    decoded = []
-    read = views_module.read_pixels
-    monkeypatch.setattr(views_module, "read_pixels", lambda path, size: decoded.append(path) or read(path, size))
-    budget = 10 * IMAGE_BYTES
-    data = manager_of(outputs_of(write_images(tmp_path, 60)), frames_per_batch=4, memory_gb=budget / 2**30)
-    assert decoded == []  # nothing is read before it is asked for
-    for step in range(30):
-        _, batch = data.next_train(step)
-        assert batch["image"].shape == (4, HEIGHT, WIDTH, 3)
-        assert data._cache.held <= budget
-        assert len(decoded) <= 4 * (step + 1)
-    data.next_eval_image(0)
-    assert data._cache.held <= budget
-    assert data._cache.held > budget // 2
-    assert len(decoded) > 60  # some were read again: there is no second copy anywhere
-    last = decoded[-1]
-    before = len(decoded)
-    index = data.eval_dataset.views.image_files.index(last)
-    assert data.eval_dataset[index]["image"].shape == (HEIGHT, WIDTH, 3)
-    assert len(decoded) == before
-
-
-def test_another_device_holds_one_batch_and_no_clip(tmp_path):
-    """As on a GPU, which need not be there for it; the host caches more than 500 images in ways of its own."""
-    budget = 10 * IMAGE_BYTES
-    config = DynamicDataManagerConfig(
-        dataparser=ParserConfig(outputs_of(write_images(tmp_path, 501))),  # type: ignore[arg-type]
-        frames_per_batch=4,
-        memory_gb=budget / 2**30,
-        cache_images="gpu",
-    )
-    data = DynamicDataManager(config, device="meta")
-    for step in range(10):
-        _, batch = data.next_train(step)
-        assert batch["image"].device.type == "meta"
-        kept = [value for value, _ in data._cache._entries.values() if isinstance(value, torch.Tensor)]
-        assert kept
-        assert all(value.device.type == "cpu" for value in kept)
-        assert data._cache.held <= budget
-
-
-def test_a_small_clip_is_decoded_once(tmp_path, monkeypatch):
-    decoded = []
-    read = views_module.read_pixels
-    monkeypatch.setattr(views_module, "read_pixels", lambda path, size: decoded.append(path) or read(path, size))
-    data = manager_of(outputs_of(write_images(tmp_path, 6)), frames_per_batch=4)
-    for step in range(12):
-        data.next_train(step)
-    for i in range(6):
-        data.views.image(i)  # the clip that a scene starts from, and the dataset, share one copy
-        assert data.train_dataset[i]["image"].dtype == torch.float32
-    assert len(decoded) == 6
-    assert data._cache.held == 6 * IMAGE_BYTES
-
-
-def test_batches_do_not_depend_on_the_budget(tmp_path):
-    files = write_images(tmp_path, 12)
-    large, none = (manager_of(outputs_of(files), frames_per_batch=3, memory_gb=gb) for gb in (1.0, 0.0))
-    for step in range(8):
-        (_, a), (_, b) = large.next_train(step), none.next_train(step)
-        assert torch.equal(a["view_index"], b["view_index"])
-        assert torch.equal(a["image"], b["image"])
-    assert none._cache.held == 0
-
-
-def test_evaluation_reads_one_image_at_a_time(tmp_path):
-    data = manager_of(outputs_of(write_images(tmp_path, 8)), memory_gb=2 * IMAGE_BYTES / 2**30)
-    loader = data.fixed_indices_eval_dataloader
-    assert len(loader) == 8
-    for index, (camera, batch) in enumerate(loader):
-        assert len(camera) == 1
-        assert batch["frame_index"] == index
-        assert data._cache.held <= 2 * IMAGE_BYTES
-    assert index == 7
-    assert len(data.cached_eval[2:5]) == 3
-
-
-def test_a_negative_budget_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="memory_gb is -1.0; expected a number of GiB"):
-        manager_of(outputs_of(write_images(tmp_path, 2)), memory_gb=-1.0)
-
-
-def test_copies_of_a_dataset_start_empty(tmp_path):
-    dataset = DynamicDataset(outputs_of(write_images(tmp_path, 2)), cache=MemoryCache(1 << 20).part("train"))
-    before = dataset[1]["image"]
-    other = copy.deepcopy(dataset)
-    assert other.views.cache.held == 0
-    assert torch.equal(other[1]["image"], before)
-
-
-def test_an_image_that_went_missing_or_bad_is_named(tmp_path):
-    files = write_images(tmp_path, 4)
-    data = manager_of(outputs_of(files))
-    files[0].unlink()
-    files[1].write_bytes(files[1].read_bytes()[:60])
-    Image.new("RGB", (WIDTH + 1, HEIGHT)).save(files[2])
-    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(files[3])
-    with pytest.raises(FileNotFoundError, match="000.png: no such image"):
-        data.views.image(0)
-    with pytest.raises(ValueError, match="001.png: cannot be read as an image"):
-        data.views.image(1)
-    with pytest.raises(ValueError, match="002.png: 41x30 pixels; expected 40x30"):
-        data.views.image(2)
-    with pytest.raises(ValueError, match="003.png: .*mode I;16; expected 8 bits a channel"):
-        data.views.image(3)
-
 
 # Alpha ---------------------------------------------------------------------------------------------------------------
 
