@@ -56,7 +56,7 @@ def recognise(root: Path) -> Recognised:
     if not found:
         raise FileNotFoundError(
             f"{root}: no known layout; found {_names(root)}. Looked for (and found here of it):\n{looked_for(root)}\n"
-            f"{nearby(root)}"
+            f"{nearby(root)}{'' if root.name else ' Without --data the folder you are in is meant: pass --data FOLDER.'}"
         )
     if len(found) > 1:
         candidates = "\n".join(f"  {f.layout.command} ({f.layout.title}): {f.why}" for f in found)

@@ -224,6 +224,12 @@ def test_no_layout_lists_what_was_looked_for(tmp_path):
         assert f"  {layout.command} ({layout.title}): {layout.expects}" in said
 
 
+def test_no_data_at_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = message(AutoDataParserConfig(), FileNotFoundError)
+    assert said.endswith("Without --data the folder you are in is meant: pass --data FOLDER.")
+
+
 def test_images_alone_need_cameras(tmp_path):
     """They are made into a clip, see test_own_footage.py; whoever only looks is told how."""
     (tmp_path / "a").mkdir()
