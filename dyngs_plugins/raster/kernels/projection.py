@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dyngs_plugins.raster.kernels.algebra import cross, dot, rotation_of, transposed, unit_quaternion
 from dyngs_plugins.raster.kernels.buffers import view
 from dyngs_plugins.raster.kernels.compiling import kernel
 from dyngs_plugins.raster.kernels.memory import Array, Rows
@@ -25,7 +26,6 @@ from dyngs_plugins.raster.kernels.vector import (
     Int,
     Lanes,
     Mask,
-    absolute,
     ceil,
     log2,
     maximum,
@@ -154,24 +154,6 @@ def load_camera(view: View, camera: Int) -> Camera:
     )
 
 
-def dot(x: Sequence[Lanes], y: Sequence[Lanes]) -> Lanes:
-    """x . y"""
-    total = x[0] * y[0]
-    for a, b in zip(x[1:], y[1:], strict=True):
-        total = total + a * b
-    return total
-
-
-def cross(x: Sequence[Lanes], y: Sequence[Lanes]) -> list[Lanes]:
-    """x times y"""
-    return [x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]]
-
-
-def transposed(matrix: Sequence[Sequence[Lanes]]) -> list[list[Lanes]]:
-    """Rows to columns."""
-    return [list(column) for column in zip(*matrix, strict=True)]
-
-
 def see(camera: Camera, drawn: Mask, mean: Sequence[Lanes]) -> Seen:
     """Looks at Gaussians. Those that are not drawn are put in front of the camera, out of harm's way."""
     point = [dot(row, mean) + t for row, t in zip(camera.rotation, camera.translation, strict=True)]
@@ -187,29 +169,6 @@ def see(camera: Camera, drawn: Mask, mean: Sequence[Lanes]) -> Seen:
         along, forward = camera.rotation[axis], camera.rotation[2]
         rows.append([scale * (a - slope * f) for a, f in zip(along, forward, strict=True)])
     return Seen(point, slopes, free, rows)
-
-
-def unit_quaternion(quat: Sequence[Lanes]) -> tuple[list[Lanes], Lanes]:
-    """The quaternion at length 1, and 1 / its length. Zero is taken for the identity, with 0 for the latter."""
-    largest = absolute(quat[0])
-    for component in quat[1:]:
-        largest = maximum(largest, absolute(component))
-    is_something = largest > 0.0
-    # By the largest component first, so that squares neither overflow nor vanish.
-    scale = 1.0 / select(is_something, largest, 1.0)
-    scaled = [select(is_something, quat[0] * scale, 1.0), *(component * scale for component in quat[1:])]
-    inverse = 1.0 / sqrt(dot(scaled, scaled))
-    return [component * inverse for component in scaled], select(is_something, inverse * scale, 0.0)
-
-
-def rotation_of(unit: Sequence[Lanes]) -> list[list[Lanes]]:
-    """The rotation matrix of a unit quaternion wxyz."""
-    w, x, y, z = unit
-    return [
-        [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)],
-        [2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)],
-        [2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)],
-    ]
 
 
 def shape_of(gaussians: Gaussians, rows: GaussianRows, seen: Seen) -> Shape:

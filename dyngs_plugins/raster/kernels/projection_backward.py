@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dyngs_plugins.raster.kernels.algebra import cross, dot, rotation_of, transposed, unit_quaternion
 from dyngs_plugins.raster.kernels.buffers import view
 from dyngs_plugins.raster.kernels.compiling import kernel
 from dyngs_plugins.raster.kernels.memory import Rows, sums_of_lanes
@@ -20,16 +21,11 @@ from dyngs_plugins.raster.kernels.projection import (
     Shape,
     View,
     blurred,
-    cross,
-    dot,
     load_camera,
     matrix_of,
-    rotation_of,
     rows_of,
     see,
     shape_of,
-    transposed,
-    unit_quaternion,
 )
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tracing import traced

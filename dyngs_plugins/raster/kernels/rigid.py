@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dyngs_plugins.raster.kernels.algebra import cross, dot
 from dyngs_plugins.raster.kernels.buffers import view
 from dyngs_plugins.raster.kernels.compiling import kernel
 from dyngs_plugins.raster.kernels.memory import Rows
@@ -64,33 +65,25 @@ class Frame(NamedTuple):
     along: Lanes
 
 
-def _dot(a: Sequence[Lanes], b: Sequence[Lanes]) -> Lanes:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-def _cross(a: Sequence[Lanes], b: Sequence[Lanes]) -> list[Lanes]:
-    return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-
-
 def _less(a: Sequence[Lanes], b: Sequence[Lanes], factor: Lanes) -> list[Lanes]:
     return [x - factor * y for x, y in zip(a, b, strict=True)]
 
 
 def _per_length(a: Sequence[Lanes]) -> Lanes:
-    return 1.0 / sqrt(maximum(_dot(a, a), lanes(_TINY)))
+    return 1.0 / sqrt(maximum(dot(a, a), lanes(_TINY)))
 
 
 def _frame(a1: Sequence[Lanes], a2: Sequence[Lanes]) -> Frame:
     per_a1 = _per_length(a1)
     b1 = [x * per_a1 for x in a1]
-    along = _dot(b1, a2)
+    along = dot(b1, a2)
     u = _less(a2, b1, along)
     per_u = _per_length(u)
     b2 = [x * per_u for x in u]
-    b2 = _less(b2, b1, _dot(b1, b2))  # once more: nearly parallel vectors lose digits to cancellation
+    b2 = _less(b2, b1, dot(b1, b2))  # once more: nearly parallel vectors lose digits to cancellation
     per_b2 = _per_length(b2)
     b2 = [x * per_b2 for x in b2]
-    return Frame((b1, b2, _cross(b1, b2)), per_a1, per_u, along)
+    return Frame((b1, b2, cross(b1, b2)), per_a1, per_u, along)
 
 
 def _rotated(frame: Frame, v: Sequence[Lanes]) -> list[Lanes]:
@@ -166,15 +159,15 @@ def _backward_lanes(
     frame, _ = _load_blend(blend, own, time)
     b1, b2, b3 = frame.columns
     g = moved.columns(incoming.means, 3)
-    w = _cross(_rotated(frame, own.columns(blend.means, 3)), g)
-    more = [_dot(b, g) for b in frame.columns]
+    w = cross(_rotated(frame, own.columns(blend.means, 3)), g)
+    more = [dot(b, g) for b in frame.columns]
     if blend.quats is not None:
         quats, h = own.columns(blend.quats, 4), moved.columns(incoming.quats, 4)
         turn = _quaternion(frame)
         turned = _product(turn, quats)
         w = [a + b for a, b in zip(w, _turn_of_quats(turned, h), strict=True)]
         more += _product([turn[0], -turn[1], -turn[2], -turn[3]], h)
-    w1, w2, w3 = (_dot(w, b) for b in frame.columns)
+    w1, w2, w3 = (dot(w, b) for b in frame.columns)
     on_b2, on_b3 = w3 * frame.per_a1, (w2 + frame.along * frame.per_u * w1) * frame.per_a1
     d_parts = [on_b2 * y - on_b3 * z for y, z in zip(b2, b3, strict=True)]
     d_parts += [w1 * frame.per_u * x for x in b3]
