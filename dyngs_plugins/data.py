@@ -21,6 +21,7 @@ from dataparsers.auto import LayoutOptions, with_options
 from dyngs_plugins import randomness
 from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.dataset import DynamicDataset, EvalFrames
+from dyngs_plugins.host_cameras import rolled_for_spirals
 from dyngs_plugins.priors.cache import MemoryCache
 from dyngs_plugins.priors.clip_files import GroundTruthTracks, Keypoints
 from dyngs_plugins.priors.lifting import sample_known
@@ -96,8 +97,8 @@ class _SpiralBridge(VanillaDataManager):
         return self
 
     def get_camera(self, image_idx: int = 0) -> tuple[Cameras, None]:
-        """One evaluation camera, as the host's eval dataloader returns it."""
-        return self.eval_dataset.cameras[image_idx : image_idx + 1], None
+        """One evaluation camera, as the host's eval dataloader returns it, but for its roll."""
+        return rolled_for_spirals(self.eval_dataset.cameras[image_idx : image_idx + 1]), None
 
 
 class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):

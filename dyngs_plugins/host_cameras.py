@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
@@ -44,3 +46,23 @@ def timed_paths(splits: list[Cameras]) -> list[TimedPath]:
             times = cameras.times.reshape(-1)[rows]
             paths.append(TimedPath(cameras.camera_to_worlds[rows], times, rows, split))
     return paths
+
+
+def rolled_for_spirals(cameras: Cameras) -> Cameras:
+    """One camera, turned about its optical axis so that ``ns-render spiral`` around it shows the scene upright.
+
+    The host takes the world coordinates of the optical axis for the camera's own coordinates of up, which turns its
+    spirals about that axis: upside down where the camera looks along +y. Turning the camera the other way leaves the
+    axis, and so the host's mistake, as it is. A camera that looks along z (where the host's up says nothing) is not
+    turned.
+    """
+    poses = cameras.camera_to_worlds
+    taken_for_up = poses[..., :2, 2]
+    roll = torch.pi / 2 - torch.atan2(taken_for_up[..., 1], taken_for_up[..., 0])
+    roll = torch.where(taken_for_up.norm(dim=-1) > 1e-3, roll, torch.zeros_like(roll))
+    turned = poses.clone()
+    turned[..., 0] = poses[..., 0] * roll.cos()[..., None] + poses[..., 1] * roll.sin()[..., None]
+    turned[..., 1] = poses[..., 1] * roll.cos()[..., None] - poses[..., 0] * roll.sin()[..., None]
+    upright = deepcopy(cameras)
+    upright.camera_to_worlds = turned
+    return upright
