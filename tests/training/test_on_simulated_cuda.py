@@ -1,6 +1,7 @@
 """Every method on a CUDA device that is not there: no flag asks for it, nothing is left on the CPU, runs move both ways.
 
-`simulated_cuda` says what a real device would refuse; `gsplat_stand_in` rasterizes on it.
+`simulated_cuda` says what a real device would refuse. `gsplat_stand_in` rasterizes on it, or gsplat itself with its own
+kernels, compiled for the CPU (`gsplat_on_cpu`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator
 
+import gsplat_on_cpu
 import pytest
 import torch
 from nerfstudio.configs.method_configs import all_methods
@@ -117,6 +119,43 @@ def test_a_method_trains_on_the_device_and_is_evaluated_there(cuda, train, metho
         assert scores["psnr"] > 5
 
 
+def image_of(trainer: Trainer) -> torch.Tensor:
+    dataset = trainer.pipeline.eval().datamanager.train_dataset
+    assert dataset is not None
+    return trainer.pipeline.model.get_outputs_for_camera(dataset.cameras[2:3])["rgb"].cpu()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(gsplat_on_cpu.problem() is not None, reason=f"needs a compiler: {gsplat_on_cpu.problem()}")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_with_gsplats_own_kernels_as_on_the_cpu(train, method):
+    """Eight steps of all stages through gsplat's Python and kernels give the image that the CPU's rasterizer gives."""
+
+    def change(config):
+        busy(config)
+        for control in config.pipeline.model.density.values():
+            control.start = 1000  # what just fails to grow on one device may grow on the other
+
+    expected = image_of(train(8, "cpu", method=method, change=change))
+    with SimulatedCuda() as device, gsplat_on_cpu.installed(device.kernel):
+        trainer = train(8, "cuda", method=method, change=change)
+        assert_all_on(trainer, CUDA)
+        difference = (image_of(trainer) - expected).abs()
+    assert float(difference.mean()) < 1e-3
+    assert float(difference.quantile(0.99)) < 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(gsplat_on_cpu.problem() is not None, reason=f"needs a compiler: {gsplat_on_cpu.problem()}")
+@pytest.mark.parametrize("method", ["dyn-som-small", "dyn-rt4dgs-small", "deblur-bad-small"])
+def test_density_control_reads_what_gsplats_own_kernels_leave(train, method):
+    counts = []
+    with SimulatedCuda() as device, gsplat_on_cpu.installed(device.kernel):
+        trainer = train(12, method=method, change=busy, started=lambda t: counts.append(t.pipeline.model.num_points))
+        assert trainer.pipeline.model.num_points != counts[0]
+        assert_all_on(trainer, CUDA)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", SMALL)
 def test_five_and_seven_steps_are_twelve(cuda, train, method):
@@ -138,20 +177,26 @@ def test_five_and_seven_steps_are_twelve(cuda, train, method):
 def test_a_training_goes_on_elsewhere(train, method):
     """From the CPU to the device and back, whatever the checkpoints say where they were made."""
 
-    def resume(config):
-        busy(config)
-        config.load_dir = last.checkpoint_dir
+    def go_on(last: Trainer, left: dict[str, torch.Tensor], name: str) -> Trainer:
+        def resume(config):
+            busy(config)
+            config.load_dir = last.checkpoint_dir
 
-    last = train(5, "cpu", method=method, change=busy)
-    assert_all_on(last, torch.device("cpu"))
+        begun = []
+        trainer = train(4, name, method=method, change=resume, started=lambda t: begun.append(copies(t)))
+        assert_same(begun[0], left, atol=0)
+        return trainer
+
+    def copies(trainer: Trainer) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in parameters(trainer).items()}
+
+    first = train(5, "cpu", method=method, change=busy)
+    assert_all_on(first, torch.device("cpu"))
     with SimulatedCuda() as device, gsplat_on(device):
-        begun = parameters(train(0, "loaded", method=method, change=resume))
-        assert_same(begun, parameters(last), atol=0)
-        last = train(4, "cuda", method=method, change=resume)
-        assert_all_on(last, CUDA)
-        left = {name: value.clone() for name, value in parameters(last).items()}
-    assert_same(parameters(train(0, "loaded again", method=method, change=resume)), left, atol=0)
-    assert_all_on(train(4, "cpu again", method=method, change=resume), torch.device("cpu"))
+        second = go_on(first, copies(first), "cuda")
+        assert_all_on(second, CUDA)
+        left = copies(second)
+    assert_all_on(go_on(second, left, "cpu again"), torch.device("cpu"))
 
 
 PAIRS = [*EXPOSURES, "camera-path+defocus", "latent-path+circle"]
