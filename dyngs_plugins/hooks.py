@@ -51,11 +51,14 @@ class HookSpecs:
 
     @hookspec
     def dyngs_motion_fields(self) -> dict[str, type]:  # type: ignore[empty-body]
-        """Motion-field configs by name."""
+        """Motion-field configs by name, for what goes through all fields, such as the tests that pair them with exposures.
+
+        A method needs no name for its field: its config, an entry point of nerfstudio's, holds the field's config.
+        """
 
     @hookspec
     def dyngs_exposure_models(self) -> dict[str, type]:  # type: ignore[empty-body]
-        """Exposure-model configs by name."""
+        """Exposure-model configs by name, for ``--pipeline.model.exposure``."""
 
 
 @dataclasses.dataclass(frozen=True)
