@@ -39,13 +39,26 @@ class ExportedScene:
 
     scene: Scene
     config: object
+    _told: bool = False
 
     def exported(self) -> Gaussians:
         """All sets joined, at the export time."""
+        time = export_time(getattr(self.config, "export_time", None))
+        if not torch.is_grad_enabled():  # exporters ask without gradients; the viewer's walk has them on
+            self._tell(time)
+        return self.scene.at(time)
+
+    def _tell(self, time: float | None) -> None:
+        """Say once what is exported: one moment of what moves, and colours without what only a render has."""
+        if self._told:
+            return
+        self._told = True
         lost = self.scene.color_head.lost_in_export
-        if lost and not torch.is_grad_enabled():  # exporters ask without gradients; the viewer's walk has them on
+        if lost:
             warnings.warn(f"The exported colours lack {lost}: the file looks different from a render.", stacklevel=1)
-        return self.scene.at(export_time(getattr(self.config, "export_time", None)))
+        if self.scene.dynamic is not None:
+            moment = "the canonical pose" if time is None else f"the moment {time:g} of [0, 1]"
+            print(f"Exporting {moment}. {EXPORT_TIME_VARIABLE}=0.5 chooses another moment, here half-way.")
 
     @property
     def num_points(self) -> int:

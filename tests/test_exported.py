@@ -53,3 +53,13 @@ def test_exporters_are_told_that_a_decoder_is_lost_and_the_viewer_is_not():
         assert decoded.colors.shape == (N, 3)
         with torch.no_grad():
             assert plain.colors.shape == (N, 3)
+
+
+@pytest.mark.parametrize(("time", "said"), [(None, "the canonical pose"), (0.25, "the moment 0.25 of [0, 1]")])
+def test_an_export_says_once_which_moment_it_is(time, said, capsys):
+    whole = exported_scene(StaticMotionConfig().setup(num_frames=2), time=time)
+    _ = whole.means  # the viewer's walk over properties, with gradients
+    assert capsys.readouterr().out == ""
+    with torch.no_grad():
+        _ = whole.means, whole.quats
+    assert capsys.readouterr().out.count(f"Exporting {said}. DYNGS_EXPORT_TIME=0.5") == 1
