@@ -58,6 +58,7 @@ def sample(
         still: Stop the objects, so that only the cameras move.
         overwrite: Replace a sample that is already there. Any other non-empty folder is refused.
     """
+    from dyngs_plugins.priors.command import training_command
     from dyngs_plugins.sample.blur import Exposure
     from dyngs_plugins.sample.clip import SampleSettings, build_clip
     from dyngs_plugins.sample.som_writer import write_som
@@ -88,7 +89,9 @@ def sample(
     with complete_folder(out) as partial, Progress(*columns) as bar:
         clip = build_clip(settings, lambda items, name: bar.track(items, description=name))
         write_som(clip, partial, lambda items, name: bar.track(items, description=name))
-    Console().print(f"{frames} frames of {cameras} training camera(s) and a held-out one: {out}", soft_wrap=True)
+    filmed = "one training camera" if cameras == 1 else f"{cameras} training cameras"
+    said = f"{frames} frames of {filmed} and a held-out one: {out}. Next: {training_command(out)}"
+    Console().print(said, soft_wrap=True, highlight=False, markup=False)
 
 
 def _check_sizes(blur: bool, exposure: float, defocus: bool, aperture: float) -> None:

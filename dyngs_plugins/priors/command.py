@@ -59,7 +59,7 @@ def run(
                                        downscale_factor=downscale_factor, redo=redo, memory_gb=memory_gb)  # fmt: skip
         console.print(_table(reports))
         say(f"{out}: priors for {source}, which is as it was; {time.perf_counter() - begin:.0f} s. Next: "
-            f"ns-train dyn-som --data {out}")  # fmt: skip
+            f"{training_command(out or source)}")  # fmt: skip
         return reports
     with _progress(console) as track, space_advice(out or source, _about(source)):
         clip = open_clip(source, out, height=height, width=width, max_size=max_size, holdout=holdout, track=track,
@@ -79,8 +79,15 @@ def run(
             page = write_summary(clip, chosen, reports, memory_gb)
     console.print(_table(reports))
     say(f"{clip.root}: {clip.protocol}; {time.perf_counter() - begin:.0f} s. Look at {page} before you train. Next: "
-        f"ns-train dyn-som --data {clip.root}")  # fmt: skip
+        f"{training_command(clip.root)}")  # fmt: skip
     return reports
+
+
+def training_command(data: Path) -> str:
+    """What to run next on a clip with priors: the flagship at full size on a GPU, sized for processors elsewhere."""
+    import torch
+
+    return f"ns-train dyn-som{'' if torch.cuda.is_available() else '-small'} --data {data}"
 
 
 def _named(
