@@ -14,6 +14,7 @@ import torch
 from dyngs_plugins import hooks
 from dyngs_plugins.priors.providers.base import MaskProvider
 from dyngs_plugins.raster import backend_names, rasterize
+from dyngs_plugins.raster.backends import prepare_backend
 from dyngs_plugins.raster.inputs import RasterInputs
 
 
@@ -81,6 +82,12 @@ def test_foreign_plugin_adds_a_rasterizer(monkeypatch):
     assert info == {"n": 4}
     with pytest.raises(ValueError, match="no rasterizer backend named 'gray'. Did you mean 'grey'"):
         rasterize(*cloud, torch.eye(4)[None], torch.eye(3)[None], 6, 5, backend="gray")
+
+
+def test_an_unknown_rasterizer_is_refused_before_training():
+    with pytest.raises(ValueError, match="no rasterizer backend named 'numbra'. Did you mean 'numba'"):
+        prepare_backend("numbra")
+    prepare_backend("numba")
 
 
 def test_plugin_that_fails_to_import_is_skipped_by_name():

@@ -112,7 +112,7 @@ def prepare_backend(name: str | None = None, device: str | torch.device = "cpu")
         from dyngs_plugins.raster.gsplat_kernels import load_gsplat_kernels
 
         load_gsplat_kernels()
-    elif name is None:
+    elif name in (None, "numba"):
         _numba_problem()
 
 
