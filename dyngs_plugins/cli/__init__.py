@@ -5,6 +5,7 @@ Modules of commands import nothing heavy at their top, so that ``dyngs --help`` 
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Set DYNGS_TRACEBACK=1 to see the traceback of a user's mistake too.
     """
+    # Nerfstudio's, about a newer torch than it was written for: nothing that a user could do anything about.
+    warnings.filterwarnings("ignore", message="`torch.*is deprecated", category=FutureWarning)
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,

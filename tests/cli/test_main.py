@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -64,3 +65,15 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setenv("DYNGS_TRACEBACK", "1")
     with pytest.raises(ValueError, match="found 3"):
         cli.main(["ours"])
+
+
+def test_the_hosts_age_is_nothing_to_tell_a_user(monkeypatch):
+    def old() -> None:
+        warnings.warn("`torch.jit.script` is deprecated. Please switch.", FutureWarning, stacklevel=1)
+        warnings.warn("Something of ours changes.", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr(cli, "COMMANDS", {"old": old, "other": old})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        cli.main(["old"])
+    assert [str(warning.message) for warning in told] == ["Something of ours changes."]
