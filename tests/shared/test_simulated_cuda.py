@@ -158,6 +158,25 @@ def test_gradients_come_back_to_where_their_tensors_are(device):
     assert on_cpu.grad.tolist() == on_cuda.grad.tolist() == [3, 3, 3]
 
 
+def test_a_backward_pass_of_the_cpu_stays_there(device):
+    """Also what the engine itself makes in it, such as the zeros for an output that nothing depends on."""
+
+    class Halves(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, values):
+            return values / 2, values * 2
+
+        @staticmethod
+        def backward(ctx, gradient, unused):  # type: ignore[override]
+            return torch.from_numpy(gradient.numpy() / 2 + unused.numpy())
+
+    values = there(3).requires_grad_()
+    Halves.apply(values)[0].sum().backward()
+    assert values.grad is not None
+    assert values.grad.device.type == "cpu"
+    assert values.grad.tolist() == [0.5, 0.5, 0.5]
+
+
 def test_a_network_trains_as_on_the_cpu(device):
     """The same numbers, to the bit: the kernels are the CPU's."""
     torch.manual_seed(0)

@@ -118,7 +118,7 @@ def _cpu(mode: Functions, func: Any, tensor: Tensor, *args: Any, **kwargs: Any) 
 
 
 def _to_numpy(mode: Functions, func: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-    if mode.where(tensor) == CUDA and not kwargs.get("force"):
+    if mode.places.of(tensor) == CUDA and not kwargs.get("force"):
         raise TypeError(_NO_NUMPY)
     return func(tensor, *args, **kwargs)
 
