@@ -8,6 +8,7 @@ import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from dyngs_plugins.checkpoint_files import check_complete, check_load_dir
 from dyngs_plugins.config import GrowingConfig
@@ -40,6 +41,16 @@ def machine() -> MachineConfig:
     return MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
 
 
+def size_advice(method: str | None, device_type: str) -> str:
+    """A line for whoever trains a method's full size without a GPU, where it also comes in a small one; else ""."""
+    from nerfstudio.configs.method_configs import all_methods  # our configs are among these, so not at the top
+
+    small = f"{method}-small"
+    if device_type != "cpu" or small not in all_methods:
+        return ""
+    return f"{method} is sized for a GPU and may take hours without one; {small} takes minutes."
+
+
 @dataclass
 class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
     """The host's trainer with this package's defaults."""
@@ -68,6 +79,9 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
             check_load_dir(self.load_dir, self.load_step)
         elif self.load_checkpoint is not None:
             check_complete(self.load_checkpoint, "Give another one with --load-checkpoint.")
+        advice = size_advice(self.method_name, self.machine.device_type)
+        if advice:
+            CONSOLE.log(advice)
         model = self.pipeline.model
         for group, rate in (model.exposure.rates() | model.cameras.rates()).items():
             self.optimizers.setdefault(group, adam(rate))
