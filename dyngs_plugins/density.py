@@ -33,8 +33,11 @@ class DensityControlConfig:
     """Thresholds and cadence; steps count from the start of the stage."""
 
     every: int = 100
+    """Steps between two controls."""
     start: int = 200
+    """No control up to this step ..."""
     stop: int = 4000
+    """... nor from this one on."""
     grad_threshold: float = 2e-4
     """Mean norm of the image-plane gradient (in units of half the image, one view) above which a Gaussian grows."""
     absolute_gradients: bool = False
@@ -46,13 +49,17 @@ class DensityControlConfig:
     split_screen: float = 0.05
     """... or one whose radius on screen exceeds this fraction of the image's larger side."""
     prune_opacity: float = 0.1
+    """Cull Gaussians less opaque than this."""
     prune_scale: float = 0.5
     """After the first opacity reset: cull Gaussians larger than this (times the set's own extent, if measured)."""
     prune_screen: float = 0.15
+    """... or whose radius on screen exceeds this fraction of the image's larger side."""
     stop_screen_at: int = 4000
     """Radius on screen is a reason to split or cull only before this step."""
     reset_every: int = 3000
+    """Steps between two resets of all opacities, from which only what is needed recovers."""
     reset_opacity: float = 0.08
+    """What a reset sets them to."""
     pause_growth: int = 0
     """Steps without growth after a reset; 0: the number of frames."""
     pause_culling: int = 0

@@ -44,7 +44,9 @@ class InitialiseConfig:
     """When such points of moving things are seen. ``middle``: in the middle of the clip, for a field that moves one
     pose. ``frames``: at every time step, for a field whose Gaussians live for a while."""
     opacity: float = 0.7
+    """Of every Gaussian at the start."""
     seed: int = 42
+    """Picks tracks, points and clusters."""
 
 
 def canonical_frame(visible: Bool[Tensor, "n t"]) -> int:

@@ -29,8 +29,11 @@ class LossTerm:
     """A loss's weight and the steps (of its stage) between which it is on."""
 
     weight: float = 1.0
+    """Factor of the loss in the sum; 0 turns it off."""
     start: int = 0
+    """First step at which it is on."""
     end: int | None = None
+    """Step from which it is off again; None: never."""
 
     def active(self, step: int) -> bool:
         return self.weight != 0.0 and step >= self.start and (self.end is None or step < self.end)

@@ -17,7 +17,9 @@ class Decay:
     """A learning rate that falls log-linearly to ``factor`` times its start over ``steps`` steps, then stays."""
 
     factor: float
+    """What the rate is multiplied by in the end."""
     steps: int
+    """How long it falls."""
 
     def at(self, step: int) -> float:
         if self.steps <= 0:
