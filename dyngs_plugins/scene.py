@@ -94,8 +94,7 @@ class Scene(nn.Module):
 
     def set_named(self, name: str) -> GaussianSet | None:
         """The set of that name, or None when the scene has none."""
-        found = self.sets[name] if name in self.sets else None  # noqa: SIM401 (a ModuleDict has no get)
-        return found if isinstance(found, GaussianSet) else None
+        return next((s for s in self.gaussian_sets() if s.name == name), None)
 
     @property
     def dynamic(self) -> GaussianSet | None:
