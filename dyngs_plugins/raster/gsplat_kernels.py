@@ -7,6 +7,7 @@ fits is looked for wherever one may be, NVIDIA's own packages from pip included,
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 _BACKEND = "gsplat.cuda._backend"
+_ON_THE_CPU = "or use the CPU: write CUDA_VISIBLE_DEVICES= before the command"
+"""All commands of the host understand it; ``--machine.device-type`` is one of ns-train's alone."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,14 @@ def load_gsplat_kernels() -> None:
     toolkit = None if find_spec("gsplat.csrc") else find_toolkit()
     try:
         with _in_sight(toolkit):
-            from gsplat.cuda import _backend
+            backend = importlib.import_module(_BACKEND)
     except (ImportError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         raise ImportError(
             f"gsplat's CUDA kernels did not compile with {toolkit}: {_end(str(error))}\n"
             f"Try another toolkit of the same CUDA as torch's ({torch.version.cuda}) in CUDA_HOME, or a g++ that it "
-            "supports in CXX; or train on the CPU: --machine.device-type cpu"
+            f"supports in CXX, {_ON_THE_CPU}"
         ) from error
-    if _backend._C is None:
+    if backend._C is None:
         raise ImportError(f"gsplat found no kernels and compiled none, though there is {toolkit}")
 
 
@@ -69,17 +72,18 @@ def kernels_problem() -> str | None:
     if find_spec("gsplat.csrc") is not None:
         return None  # installed with its kernels compiled
     cuda = torch.version.cuda
-    instead = "or train on the CPU: --machine.device-type cpu"
     if cuda is None:
-        return f"gsplat's kernels need CUDA, and torch {torch.__version__} is built without it: install another torch, {instead}"
+        return f"gsplat's kernels need CUDA, and torch {torch.__version__} is built without it: install another torch, {_ON_THE_CPU}"
     if shutil.which(os.environ.get("CXX", "c++")) is None:
-        return f"gsplat compiles its CUDA kernels, and there is no C++ compiler: sudo apt-get install g++, {instead}"
+        return (
+            f"gsplat compiles its CUDA kernels, and there is no C++ compiler: sudo apt-get install g++, {_ON_THE_CPU}"
+        )
     if find_toolkit() is not None:
         return None
     others = ", ".join(str(toolkit) for toolkit in _toolkits()) or "none"
     return (
         f"gsplat compiles its CUDA kernels, and needs for it a CUDA toolkit (nvcc) of torch's major version ({cuda}). "
-        f"Found: {others}. Try: {_how_to_get(cuda)}, {instead}"
+        f"Found: {others}. Try: {_how_to_get(cuda)}, {_ON_THE_CPU}"
     )
 
 
