@@ -19,6 +19,7 @@ from dyngs_plugins.evaluation_modes import Scorer, sharp_frames
 from dyngs_plugins.metrics.image import mean_scores, standard_deviations
 from dyngs_plugins.metrics.lpips import backbone, missing_message
 from dyngs_plugins.model import DynamicModel, DynamicModelConfig
+from dyngs_plugins.user_errors import end_in_one_message
 
 
 @dataclass
@@ -48,6 +49,7 @@ class DynamicPipeline(VanillaPipeline):
         local_rank: int = 0,
         grad_scaler=None,
     ):
+        end_in_one_message()
         if world_size > 1:
             raise ValueError(
                 f"{world_size} devices were asked for, but density control replaces parameters, so a run uses one. "

@@ -13,6 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from dyngs_plugins.checkpoint_files import check_complete, check_load_dir
 from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.pipeline import DynamicPipelineConfig
+from dyngs_plugins.user_errors import end_in_one_message
 
 # The host's own schedulers put numpy scalars into checkpoints, which `torch.load(weights_only=True)` refuses. Ours hold
 # python floats; this lets older checkpoints of the host's methods load too.
@@ -75,6 +76,7 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
         Raises:
             FileNotFoundError, ValueError: the checkpoint to resume from is missing or damaged.
         """
+        end_in_one_message()
         if self.load_dir is not None:
             check_load_dir(self.load_dir, self.load_step)
         elif self.load_checkpoint is not None:

@@ -3,7 +3,6 @@
 Modules of commands import nothing heavy at their top, so that ``dyngs --help`` answers at once.
 """
 
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import tyro
 
 from dyngs_plugins.cli import convert, doctor, inspect, masks, path, process, sample
+from dyngs_plugins.user_errors import is_mistake_of_user
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample.sample,
@@ -23,9 +23,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "doctor": doctor.doctor,
 }
 """Name of each subcommand and the function that is its command line and its help."""
-
-OUR_PACKAGES = ("dyngs_plugins", "dataparsers", "method_configs")
-USER_ERRORS = (ValueError, OSError, MemoryError)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -42,17 +39,8 @@ def main(args: Sequence[str] | None = None) -> None:
             description="Helpers around nerfstudio for scenes that move. Train with: ns-train dyn-som --data CLIP",
             args=args,
         )
-    except USER_ERRORS as error:
-        if not raised_by_us(error) or os.environ.get("DYNGS_TRACEBACK"):
+    except Exception as error:
+        if not is_mistake_of_user(error):
             raise
         print(f"dyngs: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def raised_by_us(error: BaseException) -> bool:
-    """Whether the innermost frame of the error is code of this project, which phrases its errors for users."""
-    innermost = error.__traceback__
-    while innermost is not None and innermost.tb_next is not None:
-        innermost = innermost.tb_next
-    module = innermost.tb_frame.f_globals.get("__name__", "") if innermost is not None else ""
-    return module.split(".")[0] in OUR_PACKAGES

@@ -17,8 +17,8 @@ from layout_checks import to_file
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from dataparsers.flow_folders import WAYS
-from dyngs_plugins.cli import raised_by_us
 from dyngs_plugins.priors.views import ClipViews
+from dyngs_plugins.user_errors import raised_by_us
 
 ADVICE = re.compile(
     r"[Ee]xpected|\b(Add|Choose|Compute|Copy|Correct|Delete|Download|Export|Extract|Get|Give|Leave|Make|Name|Pass|Pick|"

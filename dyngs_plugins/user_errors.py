@@ -1,0 +1,45 @@
+"""Mistakes of users end in one message instead of a traceback: in ``dyngs``, and in the host's commands once they run ours.
+
+An error is a user's if code of this project raised it, as the innermost frame, in one of the kinds below; it then says
+what was found, what was expected and what to try. Whatever a library raises is a bug, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+OUR_PACKAGES = ("dyngs_plugins", "dataparsers", "method_configs")
+USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
+TRACEBACK_VARIABLE = "DYNGS_TRACEBACK"
+"""Set to 1 it shows the traceback of a user's mistake too."""
+
+
+def is_mistake_of_user(error: BaseException) -> bool:
+    """Whether an error is to be told in one message."""
+    return isinstance(error, USER_ERRORS) and raised_by_us(error) and not os.environ.get(TRACEBACK_VARIABLE)
+
+
+def raised_by_us(error: BaseException) -> bool:
+    """Whether the innermost frame of the error is code of this project, which phrases its errors for users."""
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    module = innermost.tb_frame.f_globals.get("__name__", "") if innermost is not None else ""
+    return module.split(".")[0] in OUR_PACKAGES
+
+
+def end_in_one_message() -> None:
+    """From now on an error that ends this process is told in one message, if it is a mistake of the user."""
+    if sys.excepthook is not _tell:
+        _tell.before = sys.excepthook  # type: ignore[attr-defined]
+        sys.excepthook = _tell
+
+
+def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if is_mistake_of_user(error):
+        print(f"{Path(sys.argv[0]).name}: {error}\n({TRACEBACK_VARIABLE}=1 shows where.)", file=sys.stderr)
+    else:
+        _tell.before(kind, error, traceback)  # type: ignore[attr-defined]
