@@ -6,9 +6,7 @@ per camera, and the results are put together so that nobody can tell.
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import fields, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from dyngs_plugins.raster.gsplat_kernels import load_gsplat_kernels
 from dyngs_plugins.raster.inputs import RasterInputs
+from dyngs_plugins.raster.merging import merge_infos
 
 _TRAILING = {"means": 1, "quats": 1, "scales": 1, "covars": 2, "opacities": 0}
 """Axes after the Gaussian axis: one more than these and the Gaussian axis is a camera axis."""
@@ -41,7 +40,7 @@ def rasterize_with_gsplat(
         return _call(inputs)
     renders = [_call(_of_camera(inputs, own, camera)) for camera in range(inputs.num_cameras)]
     images, alphas, infos = zip(*renders, strict=True)
-    return torch.cat(images), torch.cat(alphas), _merge(infos)
+    return torch.cat(images), torch.cat(alphas), merge_infos(infos)
 
 
 def _require_cuda(means: Tensor) -> None:
@@ -82,48 +81,3 @@ def _square_radii(radii: Tensor) -> Int[Tensor, "c n"]:
     if radii.ndim == 2:
         return radii
     return torch.where((radii > 0).all(dim=-1), radii.amax(dim=-1), 0)
-
-
-def _merge(infos: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """One record of several cameras from the records of calls with one camera each.
-
-    What gsplat says about intersections with tiles is left out: it counts within one call.
-    """
-    first = infos[0]
-    merged = {name: first.get(name) for name in ("camera_ids", "gaussian_ids", "width", "height")}
-    merged |= {name: first[name] for name in ("tile_size", "tile_width", "tile_height") if name in first}
-    merged |= {name: torch.cat([info[name] for info in infos]) for name in ("radii", "depths", "conics", "opacities")}
-    merged["n_cameras"] = len(infos)
-    merged["means2d_per_camera"] = [info["means2d"] for info in infos]
-    merged["means2d"] = merge_means2d(merged["means2d_per_camera"])
-    return merged
-
-
-def merge_means2d(parts: list[Float[Tensor, "1 n 2"]]) -> Float[Tensor, "c n 2"]:
-    """The parts in one tensor, which receives the parts' gradients (``.grad`` and ``.absgrad``) in the backward pass.
-
-    The images were made from the parts, so autograd alone would never give the merged tensor a gradient. It is also
-    connected to the parts, so a loss on the merged tensor reaches the Gaussians (and is counted in ``.grad`` once).
-    """
-    merged = torch.cat(parts)
-    total = torch.zeros_like(merged, requires_grad=False)
-    for row, part in enumerate(parts):
-        if part.requires_grad:
-            # Weak, because the graph of `merged` owns the hooks: strong references would never be freed.
-            part.register_hook(partial(_deposit, weakref.ref(merged), weakref.ref(part), total, row))
-    return merged
-
-
-def _deposit(
-    merged_ref: weakref.ref[Tensor], part_ref: weakref.ref[Tensor], total: Tensor, row: int, grad: Tensor
-) -> None:
-    merged, part = merged_ref(), part_ref()
-    if merged is None:
-        return
-    total[row] += grad[0]
-    merged.grad = total
-    absgrad = getattr(part, "absgrad", None)
-    if absgrad is not None:
-        if not hasattr(merged, "absgrad"):
-            merged.absgrad = torch.zeros_like(total)  # pyright: ignore[reportAttributeAccessIssue]
-        merged.absgrad[row] = absgrad[0]  # pyright: ignore[reportAttributeAccessIssue]

@@ -148,7 +148,7 @@ def test_nothing_is_kept_alive(random_scene, stand_in):
     gc.disable()
     try:
         image, _, info, _ = run(scene, "gsplat")
-        watched = [weakref.ref(info["means2d"]), *(weakref.ref(part) for part in info["means2d_per_camera"])]
+        watched = [weakref.ref(info["means2d"]), *(weakref.ref(part) for part in info["means2d_parts"])]
         del image, _, info
         assert [ref() is None for ref in watched] == [True] * (C + 1)
     finally:
