@@ -51,7 +51,10 @@ def recognise(root: Path) -> Recognised:
     if root.is_file():
         raise ValueError(_file_for_a_folder(root))
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder. Expected a scene's folder; pass it with --data.")
+        start = (
+            "" if root.is_absolute() else f" Seen from {Path.cwd()}: start where ns-train was started for this scene."
+        )
+        raise FileNotFoundError(f"{root}: no such folder. Expected a scene's folder; pass it with --data.{start}")
     found = claims(root)
     if not found:
         raise FileNotFoundError(

@@ -286,6 +286,13 @@ def test_no_such_folder(tmp_path):
     assert said == f"{tmp_path / 'nowhere'}: no such folder. Expected a scene's folder; pass it with --data."
 
 
+def test_a_missing_relative_folder_may_be_seen_from_elsewhere(tmp_path, monkeypatch):
+    """A run's config.yml keeps the path as ns-train got it."""
+    monkeypatch.chdir(tmp_path)
+    said = message(AutoDataParserConfig(data=Path("nowhere")), FileNotFoundError)
+    assert said.endswith(f"Seen from {tmp_path}: start where ns-train was started for this scene.")
+
+
 # The methods ---------------------------------------------------------------------------------------------------------
 
 
