@@ -51,10 +51,8 @@ def recognise(root: Path) -> Recognised:
     if root.is_file():
         raise ValueError(_file_for_a_folder(root))
     if not root.is_dir():
-        start = (
-            "" if root.is_absolute() else f" Seen from {Path.cwd()}: start where ns-train was started for this scene."
-        )
-        raise FileNotFoundError(f"{root}: no such folder. Expected a scene's folder; pass it with --data.{start}")
+        here = "" if root.is_absolute() else f" This path starts where you are, {Path.cwd()}; a run keeps it as given."
+        raise FileNotFoundError(f"{root}: no such folder. Expected a scene's folder; pass it with --data.{here}")
     found = claims(root)
     if not found:
         raise FileNotFoundError(

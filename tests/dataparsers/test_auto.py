@@ -290,7 +290,7 @@ def test_a_missing_relative_folder_may_be_seen_from_elsewhere(tmp_path, monkeypa
     """A run's config.yml keeps the path as ns-train got it."""
     monkeypatch.chdir(tmp_path)
     said = message(AutoDataParserConfig(data=Path("nowhere")), FileNotFoundError)
-    assert said.endswith(f"Seen from {tmp_path}: start where ns-train was started for this scene.")
+    assert said.endswith(f"This path starts where you are, {tmp_path}; a run keeps it as given.")
 
 
 # The methods ---------------------------------------------------------------------------------------------------------
