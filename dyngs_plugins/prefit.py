@@ -69,6 +69,7 @@ def prefit_losses(
 
 
 def _reprojection(moved: Float[Tensor, "n t 3"], target: PrefitTarget) -> Float[Tensor, ""]:
+    """Distance in the image of points that are hidden, in units of the focal length, without the worst 5 %."""
     focal = target.K[:, 0, 0].clamp_min(1e-6)
 
     def pixels(points: Tensor) -> Tensor:
@@ -76,7 +77,9 @@ def _reprojection(moved: Float[Tensor, "n t 3"], target: PrefitTarget) -> Float[
         camera = torch.einsum("tij,ntj->nti", rotation, points) + translation
         return project(camera, target.K) / focal[:, None]
 
-    return masked_l1(pixels(moved), pixels(target.points), target.hidden_weight, quantile=0.95)
+    # Of what was observed: where nothing is known of a point, its place says nothing, and would be trimmed instead.
+    known = (target.visible_weight > 0) | (target.hidden_weight > 0)
+    return masked_l1(pixels(moved), pixels(target.points), target.hidden_weight, quantile=0.95, counted=known)
 
 
 def _along_ray(moved: Float[Tensor, "n t 3"], camera_T_world: Float[Tensor, "t 4 4"]) -> Float[Tensor, ""]:
