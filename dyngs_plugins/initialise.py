@@ -179,7 +179,8 @@ def _from_tracks(
     elif views.tracks is None:
         raise ValueError(
             "This method starts its moving Gaussians from point tracks, but the clip has none. Make them with "
-            "`dyngs process CLIP --out CLIP_WITH_PRIORS`, or train `dyn-static`."
+            "`dyngs process FOLDER --out CLIP`, or train a method that needs none, such as `dyn-4dgs`; `dyngs inspect "
+            "FOLDER` lists them."
         )
     tracks = lift_tracks(views, config.num_dynamic, generator)
     if tracks.points.shape[0] > 0:

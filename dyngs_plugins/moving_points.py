@@ -53,7 +53,7 @@ def moving_points(
         if not has_depth or views.priors.mask_files is None:
             raise ValueError(
                 "Moving Gaussians beside static ones start from depth and masks, and the clip lacks "
-                f"{'masks' if has_depth else 'depth'}. Make them with `dyngs process CLIP --out CLIP_WITH_PRIORS`, or let "
+                f"{'masks' if has_depth else 'depth'}. Make them with `dyngs process FOLDER --out CLIP`, or let "
                 "one set hold the whole scene: --pipeline.model.sets dynamic."
             )
         return _from_depth(views, num, all_times, False, generator)
