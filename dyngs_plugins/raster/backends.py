@@ -102,7 +102,7 @@ def prepare_backend(name: str | None = None, device: str | torch.device = "cpu")
     The viewer may interrupt a render at any call, and who trains wants to know at once whether it can start.
 
     Raises:
-        ValueError: when there is no backend of that name.
+        ValueError: when there is no backend of that name, or it cannot render on that device.
         ImportError: when gsplat is to render and its kernels cannot be had, with what to try.
     """
     if name is not None:
@@ -113,7 +113,16 @@ def prepare_backend(name: str | None = None, device: str | torch.device = "cpu")
 
         load_gsplat_kernels()
     elif name in (None, "numba"):
+        _require_cpu(torch.device(device))
         _numba_problem()
+
+
+def _require_cpu(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise ValueError(
+            f"the numba rasterizer works on the CPU only, the scene is on {device}: leave the backend out, which takes "
+            "gsplat there, or train with --machine.device-type cpu"
+        )
 
 
 @cache
@@ -134,6 +143,7 @@ def _gsplat(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
 def _numba(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
     from dyngs_plugins.raster.seam import rasterize_in_stages
 
+    _require_cpu(inputs.means.device)
     problem = _numba_problem()
     if problem is not None:
         raise ImportError(f"the numba rasterizer cannot be used: {problem}. Try: pip install dyngs-plugins[cpu]")

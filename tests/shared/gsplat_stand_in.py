@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -39,10 +41,21 @@ def rasterization(*, packed: bool, **arguments: Any) -> tuple[Tensor, Tensor, di
 @contextmanager
 def gsplat_on(device: SimulatedCuda) -> Iterator[None]:
     """While it runs, ``gsplat.rasterization`` works on that device."""
+    kernels = ModuleType("gsplat.cuda._backend")
+    kernels._C = SimpleNamespace()  # pyright: ignore[reportAttributeAccessIssue]  (never called, but not missing)
+    before = sys.modules.get(kernels.__name__)
     with ExitStack() as stack:
+        sys.modules[kernels.__name__] = kernels
+        stack.callback(_put_back, kernels.__name__, before)
         stack.enter_context(mock.patch.object(gsplat, "rasterization", rasterization))
         for function in (numba_backend._Project, numba_backend._Composite):
             for name in ("forward", "backward"):
                 kernel = staticmethod(device.kernel(getattr(function, name)))
                 stack.enter_context(mock.patch.object(function, name, kernel))
         yield
+
+
+def _put_back(name: str, module: ModuleType | None) -> None:
+    del sys.modules[name]
+    if module is not None:
+        sys.modules[name] = module

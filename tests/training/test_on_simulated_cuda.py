@@ -239,6 +239,15 @@ def test_statistics_of_density_control_are_kept_when_a_checkpoint_brings_them_to
     assert torch.equal(second.grad_sum, first.grad_sum)
 
 
+def test_a_rasterizer_of_the_cpu_is_refused_before_training(cuda, train):
+    def change(config):
+        busy(config)
+        config.pipeline.model.backend = "numba"
+
+    with pytest.raises(ValueError, match="works on the CPU only, the scene is on cuda:0"):
+        train(1, change=change)
+
+
 @pytest.mark.slow
 def test_rays_of_llff_scenes_are_on_the_device(cuda, tmp_path):
     from dyngs_plugins.sample.writers.llff import write_llff

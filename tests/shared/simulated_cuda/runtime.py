@@ -23,6 +23,7 @@ def patched(stack: ExitStack, places: Places, random: torch.Generator) -> None:
     stream = SimpleNamespace(is_capturing=lambda: False, synchronize=lambda: None, wait_stream=lambda other: None)
     stack.enter_context(mock.patch.object(torch.accelerator, "current_stream", return_value=stream))
     stack.enter_context(mock.patch.object(torch, "Generator", DeviceGenerator))
+    stack.enter_context(mock.patch.object(torch._C, "_group_tensors_by_device_and_dtype", _grouped))
     stack.enter_context(_checkpoints(places))
     if "gsplat.cuda._backend" not in sys.modules:
         # gsplat would look for a compiler now: on this device its kernels are ready. Whoever calls one gives a stand-in.
@@ -89,6 +90,17 @@ def _answers(random: torch.Generator) -> dict[str, Any]:
         "set_rng_state": set_state,
         "set_rng_state_all": lambda states: [set_state(state) for state in states],
     }
+
+
+def _grouped(lists: list[list[Any]], with_indices: bool = False) -> dict[Any, Any]:
+    """What optimizers ask C++ for, which knows of the CPU alone: the rows of the lists by the first list's devices."""
+    groups: dict[Any, Any] = {}
+    for row, first in enumerate(lists[0]):
+        columns, rows = groups.setdefault((first.device, first.dtype), ([[] for _ in lists], []))
+        rows.append(row)
+        for column, values in zip(columns, lists, strict=True):
+            column += values[row : row + 1]
+    return groups
 
 
 @contextmanager
