@@ -1,7 +1,8 @@
 """Mistakes of users end in one message instead of a traceback: in ``dyngs``, and in the host's commands once they run ours.
 
-An error is a user's if code of this project raised it, as the innermost frame, in one of the kinds below; it then says
-what was found, what was expected and what to try. Whatever a library raises is a bug, and keeps its traceback.
+An error is a user's if code of this project raised it, as the innermost frame, in one of the kinds below or as an
+ImportError that is about no module; it then says what was found, what was expected and what to try. Whatever a library
+raises is a bug, and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ TRACEBACK_VARIABLE = "DYNGS_TRACEBACK"
 
 def is_mistake_of_user(error: BaseException) -> bool:
     """Whether an error is to be told in one message."""
-    return isinstance(error, USER_ERRORS) and raised_by_us(error) and not os.environ.get(TRACEBACK_VARIABLE)
+    # Python's own import errors name the module; ours say what a machine lacks.
+    lacks = isinstance(error, ImportError) and error.name is None
+    kind = isinstance(error, USER_ERRORS) or lacks
+    return kind and raised_by_us(error) and not os.environ.get(TRACEBACK_VARIABLE)
 
 
 def raised_by_us(error: BaseException) -> bool:

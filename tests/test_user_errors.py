@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from dyngs_plugins.raster import gsplat_kernels
+from dyngs_plugins.user_errors import is_mistake_of_user, raised_by_us
+
 SCRIPT = """
 import sys
 from dyngs_plugins.user_errors import end_in_one_message
@@ -37,3 +40,17 @@ def test_a_users_mistake_is_one_message(monkeypatch):
 @pytest.mark.parametrize(("kind", "traceback"), [("ours", "1"), ("theirs", "")])
 def test_a_bug_or_a_wish_shows_the_traceback(kind, traceback, monkeypatch):
     assert "Traceback (most recent call last)" in stderr_of(kind, monkeypatch, traceback)
+
+
+def test_what_a_machine_lacks_is_one_message_and_a_missing_module_is_not(monkeypatch):
+    monkeypatch.delenv("DYNGS_TRACEBACK", raising=False)
+    monkeypatch.setattr(gsplat_kernels, "kernels_problem", lambda: "no CUDA toolkit")
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", None)
+    with pytest.raises(ImportError, match="no CUDA toolkit") as lacking:
+        gsplat_kernels.load_gsplat_kernels()
+    assert is_mistake_of_user(lacking.value)
+    code = compile("import no_such_module", "ours.py", "exec")
+    with pytest.raises(ImportError) as missing:
+        exec(code, {"__name__": "dyngs_plugins.anything"})
+    assert raised_by_us(missing.value)
+    assert not is_mistake_of_user(missing.value)
