@@ -56,6 +56,6 @@ def gsplat_on(device: SimulatedCuda) -> Iterator[None]:
 
 
 def _put_back(name: str, module: ModuleType | None) -> None:
-    del sys.modules[name]
+    sys.modules.pop(name, None)
     if module is not None:
         sys.modules[name] = module
