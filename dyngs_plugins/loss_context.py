@@ -79,8 +79,9 @@ class LossContext:
 
     @cached_property
     def tracks(self) -> track_losses.TrackPredictions | None:
-        """Rendered target positions gathered at the query pixels of the batch's tracks."""
-        return gather_tracks(self.render.channels["targets"], self.batch, self.num_frames)
+        """Rendered target positions gathered at the query pixels of the batch's tracks; None where none were rendered."""
+        targets = self.render.channels.get("targets")
+        return None if targets is None else gather_tracks(targets, self.batch, self.num_frames)
 
     @cached_property
     def depth_valid(self) -> Bool[Tensor, "b h w"]:

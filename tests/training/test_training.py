@@ -92,6 +92,14 @@ def test_no_visible_track_in_any_batch(train, clip):
     train(6, data=clip, change=quick)
 
 
+def test_no_targets_are_asked_for(train):
+    def change(config):
+        config.pipeline.datamanager.targets_per_frame = 0
+        config.pipeline.model.prefit_steps = 0
+
+    assert train(2, change=change).pipeline.model.num_points > 0
+
+
 def test_a_clip_of_three_frames(train, tmp_path):
     sample(tmp_path / "three", frames=3, width=64, height=48, supersample=1)
     model = model_of(train(6, data=tmp_path / "three", change=quick))
