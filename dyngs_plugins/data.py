@@ -74,8 +74,8 @@ class DynamicDataManagerConfig(GrowingConfig, FullImageDatamanagerConfig):
     """Frames rendered in one training step."""
     targets_per_frame: int = 4
     """Frames in which each batch frame's tracks are compared."""
-    sampler_seed: int = 42
-    """Seed of the order of frames and targets."""
+    sampler_seed: int | None = None
+    """Seed of the order of frames and targets. None: that of ``--machine.seed``."""
     memory_gb: float = 2.0
     """Decoded images, depths and masks kept in memory, in GiB over all splits; what was used longest ago is read from
     its file again."""
@@ -115,7 +115,7 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         self._cache = MemoryCache(int(config.memory_gb * 2**30))
         super().__init__(config, *args, **kwargs)
         self._undistort_ground_truth()
-        self._generator = torch.Generator().manual_seed(config.sampler_seed)
+        self._generator = randomness.generator(config.sampler_seed)
         self._order: list[int] = []
         self._pending_state: dict[str, Tensor] | None = None
         self._wanted: frozenset[str] = frozenset()

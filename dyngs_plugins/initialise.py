@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dyngs_plugins import randomness
 from dyngs_plugins.gaussian_sets import GaussianSet, logit
 from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.motion.bases_init import interpolate_tracks
@@ -45,8 +46,8 @@ class InitialiseConfig:
     pose. ``frames``: at every time step, for a field whose Gaussians live for a while."""
     opacity: float = 0.7
     """Of every Gaussian at the start."""
-    seed: int = 42
-    """Picks tracks, points and clusters."""
+    seed: int | None = None
+    """Picks tracks, points and clusters. None: that of ``--machine.seed``."""
 
 
 def canonical_frame(visible: Bool[Tensor, "n t"]) -> int:
@@ -209,7 +210,7 @@ def start_scene(
         ValueError: the clip lacks what a set starts from (tracks for moving Gaussians; see :func:`static_points` and
             :func:`~dyngs_plugins.moving_points.moving_points`).
     """
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = randomness.generator(config.seed)
     tracks: Tracks3D | None = None
     extents: dict[str, float] = {}
     if dynamic is not None and motion.starts_from == "points":

@@ -29,6 +29,11 @@ def capture() -> dict[str, Tensor]:
     return states
 
 
+def generator(seed: int | None) -> torch.Generator:
+    """A generator of its own on the CPU. None, which a training replaces by the machine's seed, is the host's default."""
+    return torch.Generator().manual_seed(42 if seed is None else seed)
+
+
 def draw_of_step(step: int) -> float:
     """A number from the normal distribution that belongs to a training step: the same again after a resume."""
     return float(torch.randn((), generator=torch.Generator().manual_seed(step)))

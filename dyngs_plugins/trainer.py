@@ -84,7 +84,11 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
         advice = size_advice(self.method_name, self.machine.device_type)
         if advice:
             CONSOLE.log(advice)
-        model = self.pipeline.model
+        model, data = self.pipeline.model, self.pipeline.datamanager
+        if data.sampler_seed is None:
+            data.sampler_seed = self.machine.seed
+        if model.initialise.seed is None:
+            model.initialise.seed = self.machine.seed
         for group, rate in (model.exposure.rates() | model.cameras.rates()).items():
             self.optimizers.setdefault(group, adam(rate))
         return super().setup(**kwargs)

@@ -92,6 +92,20 @@ def test_no_visible_track_in_any_batch(train, clip):
     train(6, data=clip, change=quick)
 
 
+def test_the_machines_seed_picks_points_and_frames(train):
+    def start(seed: int) -> torch.Tensor:
+        def change(config):
+            config.machine.seed = seed
+
+        trainer = train(1, f"{seed}", change=change)
+        assert trainer.pipeline.datamanager._generator.initial_seed() == seed
+        return model_of(trainer).scene.static.raw["means"].detach()
+
+    points, again, other = start(1), start(1), start(2)
+    assert torch.equal(points, again)
+    assert points.shape != other.shape or not torch.allclose(points, other)
+
+
 def test_no_targets_are_asked_for(train):
     def change(config):
         config.pipeline.datamanager.targets_per_frame = 0
