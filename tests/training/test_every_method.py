@@ -2,16 +2,7 @@
 
 import pytest
 import torch
-from nerfstudio.configs.method_configs import all_methods
-
-from dyngs_plugins.model import DynamicModelConfig
-
-SMALL = sorted(
-    name
-    for name, config in all_methods.items()
-    if name.endswith("-small")
-    and isinstance(getattr(getattr(config, "pipeline", None), "model", None), DynamicModelConfig)
-)
+from short_trainings import SMALL, whole_and_resumed
 
 
 def busy(config) -> None:
@@ -67,14 +58,7 @@ def test_thirty_steps_improve_the_render(train, method: str):
 
 @pytest.mark.parametrize("method", SMALL)
 def test_six_and_six_steps_are_twelve(train, method: str):
-    whole = train(12, "whole", method=method, change=busy)
-    first = train(6, "first", method=method, change=busy)
-
-    def resume(config):
-        busy(config)
-        config.load_dir = first.checkpoint_dir
-
-    second = train(6, "second", method=method, change=resume)
+    whole, second = whole_and_resumed(train, method, busy, before=6)
     expected, found = state(whole), state(second)
     assert expected.keys() == found.keys()
     for name, value in expected.items():

@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 import tyro
+from short_trainings import choose_exposure
 
 from dyngs_plugins.cli.sample import sample
-from dyngs_plugins.exposure.choice import ExposureChoice
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,7 @@ def blurred_clip(tmp_path_factory):
 def with_exposure(name: str, **model_changes):
     def change(config) -> None:
         model = config.pipeline.model
-        model.exposure = ExposureChoice(name=name)
-        for part in ("camera_path", "pose_path", "latent_path"):
-            getattr(model.exposure, part).num_instants = 3
-        model.exposure.defocus.num_points = 2
-        model.exposure.latent_path.shutter.observe_from = 0
+        choose_exposure(model, name)
         model.prefit_steps = min(model.prefit_steps, 2)
         config.pipeline.datamanager.frames_per_batch = 2
         config.pipeline.alignment.steps = 2

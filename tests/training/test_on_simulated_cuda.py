@@ -15,23 +15,16 @@ import pytest
 import torch
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from short_trainings import METHODS, SMALL, choose_exposure, whole_and_resumed
 from simulated_cuda import CUDA, SimulatedCuda
 
 from dyngs_plugins.cli.sample import sample
 from dyngs_plugins.density import DensityControl, DensityControlConfig
-from dyngs_plugins.exposure.choice import EXPOSURES, ExposureChoice
-from dyngs_plugins.model import DynamicModelConfig
+from dyngs_plugins.exposure.choice import EXPOSURES
 from dyngs_plugins.trainer import DynamicTrainerConfig
 
 pytest.importorskip("numba", reason="the stand-in for gsplat's kernels is compiled by numba")
 from gsplat_stand_in import gsplat_on
-
-METHODS = sorted(
-    name
-    for name, config in all_methods.items()
-    if isinstance(getattr(getattr(config, "pipeline", None), "model", None), DynamicModelConfig)
-)
-SMALL = [name for name in METHODS if name.endswith("-small")]
 
 
 def some(names: list[str], *quick: str) -> list:
@@ -160,14 +153,7 @@ def test_density_control_reads_what_gsplats_own_kernels_leave(train, method):
 @pytest.mark.parametrize("method", SMALL)
 def test_five_and_seven_steps_are_twelve(cuda, train, method):
     """With statistics of the density control, moments and random states on both sides of the stop."""
-    whole = train(12, "whole", method=method, change=busy)
-    first = train(5, "first", method=method, change=busy)
-
-    def resume(config):
-        busy(config)
-        config.load_dir = first.checkpoint_dir
-
-    second = train(7, "second", method=method, change=resume)
+    whole, second = whole_and_resumed(train, method, busy, before=5)
     assert_all_on(second, CUDA)
     assert_same(parameters(second), parameters(whole))
 
@@ -208,11 +194,7 @@ def test_exposures_and_refined_cameras_learn_on_the_device(cuda, train, blurred_
     def change(config):
         busy(config)
         model = config.pipeline.model
-        model.exposure = ExposureChoice(name=name)
-        for part in ("camera_path", "pose_path", "latent_path"):
-            getattr(model.exposure, part).num_instants = 3
-        model.exposure.defocus.num_points = 2
-        model.exposure.latent_path.shutter.observe_from = 0
+        choose_exposure(model, name)
         model.cameras.poses = model.cameras.focal = True
         model.sharp_steps, model.group_starts = 0, {}
         config.steps_per_eval_image, config.gradient_accumulation_steps = 0, {}
