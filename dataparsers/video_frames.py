@@ -20,6 +20,7 @@ from rich.markup import escape
 from dataparsers.resized import reduced_size
 from dyngs_plugins.priors.clip_files import read_json, write_json
 from dyngs_plugins.priors.files import atomic_file
+from dyngs_plugins.priors.film import open_film
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 FOLDER_FLAG = "--frames-folder"
@@ -79,11 +80,10 @@ def decode(video: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float | No
     Raises:
         ValueError: it holds no video, or cannot be decoded.
     """
-    import av  # not at import time: every ns-* command imports this module
-    from av.error import FFmpegError
+    from av.error import FFmpegError  # not at import time: every ns-* command imports this module
 
     try:
-        with av.open(str(video), metadata_errors="replace") as container:
+        with open_film(video) as container:
             if not container.streams.video:
                 raise ValueError(f"{video}: it holds no video. Expected a film; was it exported as sound only?")
             stream = container.streams.video[0]

@@ -19,6 +19,7 @@ from dyngs_plugins.priors.pixels import resize_image
 
 if TYPE_CHECKING:
     import av
+    from av.container import InputContainer
 
 FILM_SUFFIXES = (
     ".mp4",
@@ -122,13 +123,25 @@ class FilmFrame:
         return np.ascontiguousarray(np.rot90(pixels, turns))
 
 
+def open_film(path: Path) -> InputContainer:
+    """A film, opened for reading, whatever bytes its title and its comments are.
+
+    Raises:
+        av.error.FFmpegError: it is no film.
+    """
+    import av
+
+    # PyAV 19 has no such option: it reads text that is not UTF-8 as it is. Before, that was an error by default.
+    options: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+    return av.open(str(path), "r", **options)
+
+
 def film_facts(path: Path) -> FilmFacts:
     """Open a film and decode its first frame.
 
     Raises:
         FileNotFoundError, ValueError: no such file, no film, sound only, or nothing that can be decoded.
     """
-    import av
     from av.error import FFmpegError
 
     if not path.is_file():
@@ -138,7 +151,7 @@ def film_facts(path: Path) -> FilmFacts:
             f"{path}: the file is empty (0 bytes). Expected a film: copy it again from where it was recorded."
         )
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_film(path) as container:
             if not container.streams.video:
                 kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
                 raise ValueError(f"{path}: it holds no pictures, only {', '.join(kinds)}. Expected a film; was it exported "
@@ -164,9 +177,7 @@ def read_film(path: Path, facts: FilmFacts, damage: Damage, start: float = 0.0) 
         facts: see :func:`film_facts`.
         damage: takes down what was lost, as it is found.
     """
-    import av
-
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_film(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         unit, origin = float(stream.time_base or 1e-6), stream.start_time
@@ -204,11 +215,10 @@ def read_film(path: Path, facts: FilmFacts, damage: Damage, start: float = 0.0) 
 
 def packet_times(path: Path) -> list[float]:
     """Times of presentation (seconds) that the film's packets claim, sorted; nothing is decoded. Empty where unknown."""
-    import av
     from av.error import FFmpegError
 
     times: list[float] = []
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_film(path) as container:
         stream = container.streams.video[0]
         unit, origin = float(stream.time_base or 1e-6), stream.start_time or 0
         with contextlib.suppress(FFmpegError):  # a damaged tail: what was seen until there is the estimate asked for

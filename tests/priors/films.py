@@ -35,9 +35,11 @@ def bar_of(picture: np.ndarray) -> int:
 def write_film(
     path: Path, pictures: Sequence[np.ndarray], times: Sequence[float] | None = None, codec: str = "libx264",
     pixels: str = "yuv420p", options: dict[str, str] | None = None, transfer: int | None = None, fps: int = 30,
+    title: str = "",
 ) -> Path:  # fmt: skip
     """A film with the given times of presentation (seconds)."""
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], pixels
         stream.options = options or {"crf": "8"}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from films import bar_of, bars, damage, turn_header, write_film, write_sound
 
+from dataparsers.video_frames import decode
 from dyngs_plugins.priors import film_colour
 from dyngs_plugins.priors.film import Damage, film_facts, packet_times, read_film
 from dyngs_plugins.priors.footage import Choice, Film, evenly
@@ -126,6 +127,17 @@ def test_what_is_no_film(tmp_path):
     refused(tmp_path / "b.mp4", "the file is empty .0 bytes.")
     refused(tmp_path / "c.mp4", "no such film", FileNotFoundError)
     refused(write_sound(tmp_path / "d.mp4"), "holds no pictures, only audio.*sound only")
+
+
+def test_a_title_may_be_in_any_encoding(tmp_path):
+    film = write_film(tmp_path / "film.mp4", bars(4), title="cafe du monde")
+    content = film.read_bytes()
+    assert content.count(b"cafe") == 1
+    film.write_bytes(content.replace(b"cafe", b"caf\xe9"))
+    assert film_facts(film).count == 4
+    assert len(packet_times(film)) == 4
+    assert [bar_of(frame.pixels((32, 96))) for frame in read_film(film, film_facts(film), Damage())] == [0, 1, 2, 3]
+    assert len(list(decode(film))) == 4
 
 
 def test_a_damaged_middle_loses_only_itself(tmp_path):
