@@ -19,6 +19,7 @@ import torch
 from simulated_cuda.functions import Functions
 from simulated_cuda.generators import DeviceGenerator
 from simulated_cuda.kernels import Kernels
+from simulated_cuda.launches import LaunchCounter
 from simulated_cuda.places import CPU, CUDA, EITHER, KERNEL, Places, tensors_in
 from simulated_cuda.runtime import patched
 
@@ -33,8 +34,9 @@ class SimulatedCuda:
     def __init__(self) -> None:
         self.places = Places()
         self.random = DeviceGenerator("cuda").manual_seed(0)
-        self.functions = Functions(self.places)
-        self.kernels = Kernels(self.places, self.random)
+        self.launches = LaunchCounter()
+        self.functions = Functions(self.places, self.launches)
+        self.kernels = Kernels(self.places, self.random, self.launches)
         self._stack = ExitStack()
 
     @property

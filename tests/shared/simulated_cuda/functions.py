@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from simulated_cuda.launches import LaunchCounter
 from simulated_cuda.places import CPU, CUDA, EITHER, KERNEL, Place, Places, device_of, tensors_in
 
 _NO_NUMPY = (
@@ -19,9 +20,10 @@ _NO_NUMPY = (
 class Functions(TorchFunctionMode):
     """Sees every function and attribute of torch that Python uses."""
 
-    def __init__(self, places: Places):
+    def __init__(self, places: Places, launches: LaunchCounter):
         super().__init__()
         self.places = places
+        self.launches = launches
         self.active = True
         self._own: dict[Any, Callable[..., Any]] = _own_functions()
 
@@ -78,8 +80,9 @@ class _Move(torch.autograd.Function):
 
 
 def _copied(tensor: Tensor, functions: Functions, place: torch.device) -> Tensor:
+    functions.launches.copy(place, "copied")
     with torch._C.DisableTorchFunction():
-        copy = tensor.detach().clone()
+        copy = functions.launches.leaving_out(torch.Tensor.clone)(tensor.detach())
         functions.places.put(copy, place)
         return copy
 
@@ -142,6 +145,8 @@ def _tensor(mode: Functions, func: Any, data: Any, *args: Any, device: Any = Non
     place = mode.where(data) if isinstance(data, Tensor) else CPU
     place = place if device is None else device_of(device)
     kwargs.pop("pin_memory", None)
+    if place == CUDA and not isinstance(data, Tensor):
+        mode.launches.copy(place, "made of numbers")
     with mode.places.inside(place):
         made = func(data.detach() if isinstance(data, Tensor) else data, *args, **kwargs)
     with torch._C.DisableTorchFunction():

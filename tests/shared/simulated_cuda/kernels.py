@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from simulated_cuda.generators import generators_in, place_of
+from simulated_cuda.launches import LaunchCounter
 from simulated_cuda.places import CPU, CUDA, EITHER, KERNEL, Place, Places, storage_of, tensors_in
 
 _INDEXING = {
@@ -31,11 +32,12 @@ _NO_KERNEL = {"aten::histogram", "aten::histogramdd", "aten::_histogramdd_bin_ed
 class Kernels(TorchDispatchMode):
     """Sees every operation below autograd, also those of a backward pass."""
 
-    def __init__(self, places: Places, random: torch.Generator):
+    def __init__(self, places: Places, random: torch.Generator, launches: LaunchCounter):
         super().__init__()
         self.places = places
         self.random = random
         """The device's own generator of random numbers."""
+        self.launches = launches
         self.active = True
         self.operations = 0
         """How many operations have run on the device."""
@@ -52,6 +54,7 @@ class Kernels(TorchDispatchMode):
             _check_generator(place, [*args, *kwargs.values()])
             if place == CUDA:
                 self.operations += 1
+                self.launches.operation(func, args)
                 _check_kernel(func, inputs, kwargs)
             draws = place == CUDA and torch.Tag.nondeterministic_seeded in func.tags
             result = self._drawn(func, args, kwargs) if draws else func(*args, **kwargs)
