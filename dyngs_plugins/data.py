@@ -6,12 +6,12 @@ depths and tracks. Everything else of the host (evaluation, viewer, ``ns-render`
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from jaxtyping import Bool, Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.base_datamanager import DataManager, VanillaDataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
@@ -21,48 +21,14 @@ from dataparsers.auto import LayoutOptions, with_options
 from dyngs_plugins import randomness
 from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.dataset import DynamicDataset, EvalFrames
+from dyngs_plugins.frame_batches import ASKED_FOR, FrameBatches
 from dyngs_plugins.host_cameras import rolled_for_spirals
-from dyngs_plugins.priors.cache import MemoryCache
+from dyngs_plugins.priors.cache import MemoryCache, cache_bytes
 from dyngs_plugins.priors.clip_files import GroundTruthTracks, Keypoints
-from dyngs_plugins.priors.lifting import sample_known
 from dyngs_plugins.priors.pixels import composited
 from dyngs_plugins.priors.undistort import undistorted_keypoints, undistorted_truth
-from dyngs_plugins.priors.views import ClipViews, FlowWay
-
-ASKED_FOR = frozenset({"flow", "normals"})
-"""Kinds of priors that are read only for those who ask: see :meth:`DynamicDataManager.want`."""
-
-
-@dataclass(frozen=True)
-class FlowTargets:
-    """The views that a batch's flow leads to. A frame without flow leads to itself, and none of it is visible."""
-
-    view: Int[Tensor, "b"]
-    """Places in the training views."""
-    frame: Int[Tensor, "b"]
-    time: Float[Tensor, "b"]
-    camera_T_world: Float[Tensor, "b 4 4"]
-    K: Float[Tensor, "b 3 3"]
-
-
-@dataclass(frozen=True)
-class TrackBatch:
-    """The tracks of one frame of a batch: where its ``p`` query pixels are in ``n`` target frames."""
-
-    query_xy: Int[Tensor, "p 2"]
-    target_frames: Int[Tensor, "n"]
-    target_times: Float[Tensor, "n"]
-    target_views: Int[Tensor, "n"]
-    target_camera_T_world: Float[Tensor, "n 4 4"]
-    target_K: Float[Tensor, "n 3 3"]
-    xy: Float[Tensor, "n p 2"]
-    """Pixels, integer centres."""
-    visible: Bool[Tensor, "n p"]
-    invisible: Bool[Tensor, "n p"]
-    """Surely hidden; a point that is neither is uncertain."""
-    confidence: Float[Tensor, "n p"]
-    depth: Float[Tensor, "n p"]
-    """Of the target frames at the points, scene units; 0 where unknown."""
+from dyngs_plugins.priors.views import ClipViews
+from dyngs_plugins.read_ahead import ReadAhead, each_tensor
 
 
 @dataclass
@@ -76,14 +42,20 @@ class DynamicDataManagerConfig(GrowingConfig, FullImageDatamanagerConfig):
     """Frames in which each batch frame's tracks are compared."""
     sampler_seed: int | None = None
     """Seed of the order of frames and targets. None: that of ``--machine.seed``."""
-    memory_gb: float = 2.0
+    memory_gb: float | None = None
     """Decoded images, depths and masks kept in memory, in GiB over all splits; what was used longest ago is read from
-    its file again."""
+    its file again. None: an eighth of the memory that is free at the start, and 2 at least."""
+    read_ahead: bool | None = None
+    """Read the next batch while a step computes. None: only on a GPU, as on the CPU it would take the step's cores."""
     layout_options: Annotated[LayoutOptions, tyro.conf.Suppress] = field(default_factory=dict)
     """What the method wants otherwise than a layout's own defaults, whether the layout is recognised or its loader is
     named: ``{"som-data": {"mask_erosion": 3}}``. What the user sets comes first."""
     cache_images: Literal["cpu", "gpu"] = "cpu"
     """Without effect: images are kept in main memory as ``memory_gb`` says, and put on the device by the batch."""
+
+
+def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch
 
 
 class _SpiralBridge(VanillaDataManager):
@@ -109,23 +81,29 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
     def __init__(self, config: DynamicDataManagerConfig, *args, **kwargs):
         if config.data is not None:
             config.data = Path(config.data)
-        if not config.memory_gb >= 0:
+        if config.memory_gb is not None and not config.memory_gb >= 0:
             raise ValueError(f"memory_gb is {config.memory_gb}; expected a number of GiB, 0 to keep nothing.")
         config.dataparser = with_options(config.dataparser, config.layout_options)
-        self._cache = MemoryCache(int(config.memory_gb * 2**30))
+        self._cache = MemoryCache(cache_bytes(config.memory_gb))
         super().__init__(config, *args, **kwargs)
         self._undistort_ground_truth()
-        self._generator = randomness.generator(config.sampler_seed)
-        self._order: list[int] = []
         self._pending_state: dict[str, Tensor] | None = None
-        self._wanted: frozenset[str] = frozenset()
+        self._background = self.train_dataparser_outputs.alpha_color
+        batches = FrameBatches(
+            self.train_dataset, config.frames_per_batch, config.targets_per_frame, config.sampler_seed, self._background
+        )
+        on_gpu = torch.device(self.device).type == "cuda"
+        ahead = on_gpu if config.read_ahead is None else config.read_ahead
+        # Pinned memory travels while the device computes; pinning takes time, which the reading thread has.
+        pin = partial(each_tensor, Tensor.pin_memory) if on_gpu else _as_it_is
+        self._batches = ReadAhead(batches, pin, ahead)
 
     def want(self, kinds: Collection[str]) -> None:
         """Which of ``flow`` and ``normals`` the next batches hold; anything else in ``kinds`` is there anyway.
 
         Nothing of a kind is read from disk while nobody wants it.
         """
-        self._wanted = ASKED_FOR & frozenset(kinds)
+        self._batches.want(ASKED_FOR & frozenset(kinds))
 
     def create_train_dataset(self) -> DynamicDataset:
         return DynamicDataset(
@@ -172,106 +150,19 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         ``flow_fwd_visible [b,h,w]``, ``flow_fwd_target`` (:class:`FlowTargets`), and the same as ``flow_bwd``.
         """
         self._restore_randomness()
-        chosen = self._draw()
-        items = [self.cached_train[i] for i in chosen]
-        indices = torch.tensor(chosen)
-        cameras = self.train_dataset.cameras[indices].to(self.device)
-        batch: dict[str, Any] = {"view_index": indices.to(self.device)}
-        batch["image"] = self._images(chosen)
-        for key in ("depth", "dynamic", "valid"):
-            if key in items[0]:
-                batch[key] = torch.stack([item[key] for item in items]).to(self.device)
-        for key in ("frame_index", "camera_index"):
-            batch[key] = torch.tensor([item[key] for item in items], device=self.device)
-        store = self.views.tracks
-        wanted = store is not None and self.config.targets_per_frame > 0
-        batch["tracks"] = [self._tracks_of(i) for i in chosen] if wanted else None
-        if "flow" in self._wanted and self.views.priors.has_flow:
-            batch |= self._flow_of(chosen, "fwd", "forward") | self._flow_of(chosen, "bwd", "backward")
-        if "normals" in self._wanted and self.views.priors.normal_files is not None:
-            batch["normals"] = torch.stack([self.views.normals(i) for i in chosen]).to(self.device)
+        batch = self._batches.next()
+        cameras = self.train_dataset.cameras[batch["view_index"]].to(self.device)
+        batch = each_tensor(lambda tensor: tensor.to(self.device, non_blocking=True), batch)
+        if batch["image"].dtype == torch.uint8:
+            batch["image"] = composited(batch["image"], self._background)
         return cameras, batch
-
-    def _flow_of(self, chosen: list[int], name: str, way: FlowWay) -> dict[str, Any]:
-        """Flow of one way of the frames of a batch."""
-        views = self.views
-        maps = [views.flow(i, way) for i in chosen]
-        size = views.height, views.width
-        targets = torch.tensor([i if m is None else m.target for i, m in zip(chosen, maps, strict=True)])
-        leads = FlowTargets(
-            targets, views.frame_index[targets], views.times[targets], views.camera_T_world[targets], views.K[targets]
-        )
-        flow = torch.stack([torch.zeros(*size, 2) if m is None else m.flow for m in maps])
-        visible = torch.stack([torch.zeros(size, dtype=torch.bool) if m is None else m.visible for m in maps])
-        return {
-            f"flow_{name}": flow.to(self.device),
-            f"flow_{name}_visible": visible.to(self.device),
-            f"flow_{name}_target": FlowTargets(**{k: v.to(self.device) for k, v in vars(leads).items()}),
-        }
-
-    def _images(self, chosen: list[int]) -> Float[Tensor, "b h w 3"]:
-        """Colours, which travel to the device as bytes."""
-        pixels = [self.views.pixels(i) for i in chosen]
-        background = self.train_dataparser_outputs.alpha_color
-        if len({p.shape for p in pixels}) == 1:
-            return composited(torch.stack(pixels).to(self.device), background)
-        return torch.stack([composited(p.to(self.device), background) for p in pixels])  # some have alpha
-
-    def _draw(self) -> list[int]:
-        total = len(self.train_dataset)
-        size = min(self.config.frames_per_batch, total)
-        chosen: list[int] = []
-        while len(chosen) < size:
-            if not self._order:
-                self._order = torch.randperm(total, generator=self._generator).tolist()
-            candidate = self._order.pop()
-            if candidate not in chosen:  # across the seam of two epochs
-                chosen.append(candidate)
-        return chosen
-
-    def _tracks_of(self, view: int) -> TrackBatch:
-        views, store = self.views, self.views.tracks
-        assert store is not None
-        candidates = store.targets(view)
-        count = min(self.config.targets_per_frame, candidates.numel())
-        targets = candidates[torch.randperm(candidates.numel(), generator=self._generator)[:count]]
-        observed = [store.observe(view, int(target)) for target in targets]
-        depth = torch.stack([self._depth_at(view, int(j), o.xy) for j, o in zip(targets, observed, strict=True)])
-        frames = views.frame_index[targets]
-        batch = TrackBatch(
-            query_xy=store.query_points(view).round().long(),
-            target_frames=frames,
-            target_times=views.times[targets],
-            target_views=targets,
-            target_camera_T_world=views.camera_T_world[targets],
-            target_K=views.K[targets],
-            xy=torch.stack([o.xy for o in observed]),
-            visible=torch.stack([o.visible for o in observed]),
-            invisible=torch.stack([o.invisible for o in observed]),
-            confidence=torch.stack([o.confidence for o in observed]),
-            depth=depth,
-        )
-        if torch.device(self.device).type == "cpu":
-            return batch
-        return TrackBatch(**{name: value.to(self.device) for name, value in vars(batch).items()})
-
-    def _depth_at(self, query: int, target: int, xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p"]:
-        """Depth of ``target`` where ``query``'s tracks are in it; sampled once per pair while memory lasts."""
-        return self.views.cache.get(("depth at tracks", query, target), lambda: self._sample_depth(target, xy))
-
-    def _sample_depth(self, view: int, xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p"]:
-        item = self.cached_train[view]
-        if "depth" not in item or xy.shape[0] == 0:
-            return torch.zeros(xy.shape[0])
-        depth = item["depth"].cpu()
-        values, known = sample_known(depth[..., None], depth > 0, xy)
-        return torch.where(known, values[:, 0], 0.0)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Sampler and generator states: with them, 50 + 50 steps draw what 100 steps draw."""
+        if self._pending_state is not None:
+            return self._pending_state  # of a resumed training that has drawn nothing yet
         return {
-            "sampler": self._generator.get_state(),
-            "order": torch.tensor(self._order, dtype=torch.long),
+            **self._batches.state(),
             "eval_order": torch.tensor(self.eval_unseen_cameras, dtype=torch.long),
             **randomness.capture(),
         }
@@ -284,7 +175,6 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         if self._pending_state is None:
             return
         state, self._pending_state = self._pending_state, None
-        self._generator.set_state(state["sampler"].cpu().to(torch.uint8))
-        self._order = state["order"].tolist()
+        self._batches.load_state(state)
         self.eval_unseen_cameras = state["eval_order"].tolist()
         randomness.restore(state)

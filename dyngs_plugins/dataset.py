@@ -81,6 +81,9 @@ class _Item(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         return self._readers[key]()
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._readers  # a mapping's own way is to read it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._readers)
 

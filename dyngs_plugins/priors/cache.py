@@ -9,7 +9,18 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from dyngs_plugins.priors.free_memory import free_memory
+
 T = TypeVar("T")
+LEAST_GB = 2.0
+"""What is kept where memory is short, or the system does not say how much there is."""
+
+
+def cache_bytes(gigabytes: float | None) -> int:
+    """A budget in bytes; None takes an eighth of the memory that is free now, and :data:`LEAST_GB` at least."""
+    if gigabytes is not None:
+        return int(gigabytes * 2**30)
+    return max(int(LEAST_GB * 2**30), (free_memory() or 0) // 8)
 
 
 class _Memory:

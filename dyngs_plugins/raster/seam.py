@@ -259,8 +259,10 @@ def _without_non_finite(inputs: RasterInputs) -> tuple[RasterInputs, Bool[Tensor
     Raises:
         ValueError: when a camera is not finite: nothing sensible can be drawn then.
     """
-    # A sum tells in the usual case that there is nothing to do: NaN and infinity survive addition.
-    if math.isfinite(sum(tensor.detach().sum().item() for tensor in inputs.tensors().values())):
+    # A sum tells in the usual case that there is nothing to do: NaN and infinity survive addition. One number is read,
+    # as on a GPU each one waits for all that was launched before.
+    sums = [tensor.detach().sum(dtype=torch.float32) for tensor in inputs.tensors().values()]
+    if math.isfinite(torch.stack(sums).sum().item()):
         return inputs, None
     if not (torch.isfinite(inputs.viewmats).all() and torch.isfinite(inputs.Ks).all()):
         raise ValueError("viewmats or Ks has a NaN or an infinity: look at what last changed the cameras")

@@ -59,6 +59,6 @@ class ParserConfig:
         return Parser(self.outputs)
 
 
-def manager_of(outputs: DataparserOutputs, **options) -> DynamicDataManager:
+def manager_of(outputs: DataparserOutputs, device: str = "cpu", **options) -> DynamicDataManager:
     config = DynamicDataManagerConfig(dataparser=ParserConfig(outputs), **options)  # type: ignore[arg-type]
-    return DynamicDataManager(config)
+    return DynamicDataManager(config, device=device)

@@ -98,7 +98,7 @@ def test_the_machines_seed_picks_points_and_frames(train):
             config.machine.seed = seed
 
         trainer = train(1, f"{seed}", change=change)
-        assert trainer.pipeline.datamanager._generator.initial_seed() == seed
+        assert trainer.config.pipeline.datamanager.sampler_seed == seed
         return model_of(trainer).scene.static.raw["means"].detach()
 
     points, again, other = start(1), start(1), start(2)
