@@ -1,4 +1,4 @@
-"""The checkpoint that a training is to go on from, looked at before anything is loaded.
+"""Checkpoints as files: the one that a training is to go on from, looked at before anything is loaded, and the next one.
 
 The host takes numbers out of the names of all files in ``--load-dir`` and opens what has the largest; a run's own folder
 or a file that was cut off while it was written ends there in an error that names neither.
@@ -7,7 +7,10 @@ or a file that was cut off while it was written ends there in an error that name
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 STEP = re.compile(r"step-(\d+)\.ckpt")
@@ -56,3 +59,27 @@ def check_complete(path: Path, what_to_try: str) -> None:
             f"{path}: {path.stat().st_size} bytes that are not a whole checkpoint; it was cut off while it was written, "
             f"or is another kind of file. {what_to_try}"
         )
+
+
+@contextmanager
+def folder_for_partial(folder: Path) -> Iterator[Path]:
+    """An empty folder beside a folder of checkpoints, which vanishes at the end.
+
+    Its name is always the same, so that what a killed process left is removed by the next one. Inside the folder of
+    checkpoints the host would take it for one.
+    """
+    whole = folder.resolve()
+    partial = whole.with_name(f".{whole.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_others(kept: Path) -> None:
+    """Remove every checkpoint beside this one."""
+    for path in kept.parent.glob("*.ckpt"):
+        if path != kept:
+            path.unlink(missing_ok=True)

@@ -1,18 +1,20 @@
-"""Defaults of the host's trainer that every method shares: device, optimizers, checkpoints."""
+"""The host's trainer with what every method shares: device, optimizers, checkpoints that are whole or not there."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
-from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from dyngs_plugins.checkpoint_files import check_complete, check_load_dir
+from dyngs_plugins.checkpoint_files import check_complete, check_load_dir, folder_for_partial, remove_others
 from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.pipeline import DynamicPipelineConfig
+from dyngs_plugins.run_options import check_accumulation, check_options, check_unused
 from dyngs_plugins.user_errors import end_in_one_message
 
 # The host's own schedulers put numpy scalars into checkpoints, which `torch.load(weights_only=True)` refuses. Ours hold
@@ -56,6 +58,7 @@ def size_advice(method: str | None, device_type: str) -> str:
 class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
     """The host's trainer with this package's defaults."""
 
+    _target: type = field(default_factory=lambda: DynamicTrainer)
     pipeline: DynamicPipelineConfig = field(default_factory=DynamicPipelineConfig)
     max_num_iterations: int = SCHEDULED_LENGTH
     """Training steps; -1: as long as the method's schedule."""
@@ -67,6 +70,32 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
     steps_per_eval_all_images: int = 0
     viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(num_rays_per_chunk=1 << 15))
     vis: str = "viewer"  # type: ignore[assignment]
+
+    def set_timestamp(self) -> None:
+        """The host's; and since ``ns-train`` calls it first of all, what it cannot do is said here, before it starts.
+
+        Raises:
+            FileExistsError, ValueError: see ``run_options.py``.
+        """
+        end_in_one_message()
+        check_options(self)
+        super().set_timestamp()
+        if self.load_dir is None and self.load_checkpoint is None:
+            check_unused(self.get_checkpoint_dir())
+
+    def save_config(self) -> None:
+        """The host's, in one message where it cannot write.
+
+        Raises:
+            OSError: with the folder, and what to try.
+        """
+        try:
+            super().save_config()
+        except OSError as error:
+            raise OSError(
+                f"{self.get_base_dir().absolute()}: nothing can be written there ({error.strerror}). Expected a place "
+                "for the run's config.yml and checkpoints: name another with --output-dir, or make room in this one."
+            ) from error
 
     def setup(self, **kwargs: Any) -> Any:
         """The trainer, with an optimizer for every parameter group that the exposure and the cameras may have.
@@ -92,3 +121,32 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
         for group, rate in (model.exposure.rates() | model.cameras.rates()).items():
             self.optimizers.setdefault(group, adam(rate))
         return super().setup(**kwargs)
+
+
+class DynamicTrainer(Trainer):
+    """The host's trainer. A checkpoint takes its name when it is whole: a job that is stopped can always go on."""
+
+    def setup_optimizers(self) -> Optimizers:
+        """The host's.
+
+        Raises:
+            ValueError: gradients are to be accumulated of a group that there is not.
+        """
+        optimizers = super().setup_optimizers()
+        check_accumulation(self.config.gradient_accumulation_steps, optimizers.parameters)
+        return optimizers
+
+    def save_checkpoint(self, step: int) -> None:
+        """The host's file; what was there before stays until it is written."""
+        folder = self.checkpoint_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        with folder_for_partial(folder) as partial:
+            self.checkpoint_dir = partial
+            try:
+                super().save_checkpoint(step)
+            finally:
+                self.checkpoint_dir = folder
+            for saved in partial.iterdir():
+                os.replace(saved, folder / saved.name)
+                if self.config.save_only_latest_checkpoint:
+                    remove_others(folder / saved.name)

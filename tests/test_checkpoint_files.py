@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dyngs_plugins.checkpoint_files import check_complete, check_load_dir
+from dyngs_plugins.checkpoint_files import check_complete, check_load_dir, folder_for_partial, remove_others
 
 
 @pytest.fixture
@@ -66,3 +66,19 @@ def test_a_checkpoint_that_was_cut_off(folder: Path):
         check_complete(last, "Give another one.")
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         check_complete(folder / "other.ckpt", "")
+
+
+def test_what_a_killed_process_left_beside_the_checkpoints_is_removed_by_the_next(folder: Path):
+    left = folder.with_name(".nerfstudio_models.partial")
+    left.mkdir()
+    (left / "step-000003000.ckpt").touch()
+    with folder_for_partial(folder) as partial:
+        assert partial == left
+        assert list(partial.iterdir()) == []
+    assert not left.exists()
+    check_load_dir(folder, None)
+
+
+def test_one_checkpoint_is_kept(folder: Path):
+    remove_others(folder / "step-000002000.ckpt")
+    assert [path.name for path in folder.iterdir()] == ["step-000002000.ckpt"]

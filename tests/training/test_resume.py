@@ -112,3 +112,43 @@ def test_a_finished_training_has_nothing_left_to_do(train):
 
     with pytest.raises(ValueError, match="Nothing is left to do; --max-num-iterations N trains N steps more"):
         train(-1, "again", change=resume)
+
+
+def test_a_save_that_fails_leaves_the_checkpoints_that_there_are(train, monkeypatch):
+    trainer = train(3)
+    (before,) = trainer.checkpoint_dir.iterdir()
+    content = before.read_bytes()
+
+    def cut_off(state, path):
+        path.write_bytes(content[:100])
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(torch, "save", cut_off)
+        with pytest.raises(OSError, match="No space"):
+            trainer.save_checkpoint(7)
+    assert [(path.name, path.read_bytes()) for path in trainer.checkpoint_dir.iterdir()] == [(before.name, content)]
+    trainer.save_checkpoint(8)
+    assert [path.name for path in trainer.checkpoint_dir.iterdir()] == ["step-000000008.ckpt"]
+    trainer.config.save_only_latest_checkpoint = False
+    trainer.save_checkpoint(9)
+    assert len(list(trainer.checkpoint_dir.iterdir())) == 2
+    assert sorted(path.name for path in trainer.base_dir.glob(".*")) == []
+
+
+def test_gradients_accumulate_while_density_control_works(train):
+    """Of every fourth step; and a group that there is not is named instead of passed over."""
+    counts = []
+
+    def change(config):
+        busy_schedule(config)
+        config.gradient_accumulation_steps = {"dynamic_means": 4, "static_means": 4}
+
+    trainer = train(14, change=change, started=lambda t: counts.append(t.pipeline.model.num_points))
+    assert trainer.pipeline.model.num_points != counts[0]
+
+    def mistaken(config):
+        config.gradient_accumulation_steps = {"dynamic_meanz": 4}
+
+    with pytest.raises(ValueError, match="dynamic_meanz: no such parameter group. Expected some of .*dynamic_means"):
+        train(1, "mistaken", change=mistaken)
