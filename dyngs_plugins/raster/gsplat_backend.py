@@ -1,7 +1,7 @@
-"""The CUDA backend: gsplat's own ``rasterization``, called with the arguments every version since 1.4 knows.
+"""The CUDA backend: gsplat's own ``rasterization``, or the stages of version 1.4's (`gsplat_stages`).
 
-gsplat 1.4 shares the Gaussians among all cameras of a call. Where they differ from camera to camera it is called once
-per camera, and the results are put together so that nobody can tell.
+gsplat shares the Gaussians among all cameras of a call. Where they differ from camera to camera it is called once per
+camera, and the results are put together so that nobody can tell.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dyngs_plugins.raster.gsplat_kernels import load_gsplat_kernels
+from dyngs_plugins.raster.gsplat_stages import rasterize_without_faint
 from dyngs_plugins.raster.inputs import RasterInputs
 from dyngs_plugins.raster.merging import merge_infos
+from dyngs_plugins.raster.semantics import installed_semantics
 
 _TRAILING = {"means": 1, "quats": 1, "scales": 1, "covars": 2, "opacities": 0}
 """Axes after the Gaussian axis: one more than these and the Gaussian axis is a camera axis."""
@@ -66,14 +68,21 @@ def _of_camera(inputs: RasterInputs, own: list[str], camera: int) -> RasterInput
 
 
 def _call(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    from gsplat import rasterization
-
-    arguments = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    image, alpha, info = rasterization(**arguments, packed=False)
+    image, alpha, info = _draw(inputs)
     names = {"width": inputs.width, "height": inputs.height, "n_cameras": inputs.num_cameras}
     info = {"camera_ids": None, "gaussian_ids": None, **info, **names}
     info["radii"] = _square_radii(info["radii"])
     return image, alpha, info
+
+
+def _draw(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """gsplat's images and `info`. From 1.5 on its radii know the opacities, and it leaves out what is too faint itself."""
+    if installed_semantics().radius_rule == "three-sigma":
+        return rasterize_without_faint(inputs)
+    from gsplat import rasterization
+
+    arguments = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+    return rasterization(**arguments, packed=False)
 
 
 def _square_radii(radii: Tensor) -> Int[Tensor, "c n"]:

@@ -12,6 +12,7 @@ import torch
 from dyngs_plugins.raster import gsplat_backend, rasterize
 from dyngs_plugins.raster.inputs import RasterInputs
 from dyngs_plugins.raster.seam import rasterize_in_stages
+from dyngs_plugins.raster.semantics import semantics_of
 from dyngs_plugins.raster.tiles import TorchBackend
 
 gsplat = pytest.importorskip("gsplat")
@@ -44,11 +45,18 @@ class StandIn:
         info["isect_ids"] = torch.zeros(5)
         return image, alpha, info
 
+    def rasterize_without_faint(self, inputs: RasterInputs):
+        return self.rasterization(packed=False, **vars(inputs))
+
 
 @pytest.fixture(params=[False, True], ids=["1.4", "1.5"])
 def stand_in(request, monkeypatch):
     stand_in = StandIn(request.param)
     monkeypatch.setattr(gsplat, "rasterization", stand_in.rasterization)
+    monkeypatch.setattr(
+        gsplat_backend, "installed_semantics", lambda: semantics_of("1.5.0" if request.param else "1.4.0")
+    )
+    monkeypatch.setattr(gsplat_backend, "rasterize_without_faint", stand_in.rasterize_without_faint)
     monkeypatch.setattr(gsplat_backend, "_require_cuda", lambda means: None)
     return stand_in
 

@@ -15,7 +15,7 @@ import torch
 from simulated_cuda import SimulatedCuda
 from torch import Tensor
 
-from dyngs_plugins.raster import numba_backend
+from dyngs_plugins.raster import gsplat_backend, numba_backend
 from dyngs_plugins.raster.inputs import RasterInputs
 from dyngs_plugins.raster.seam import rasterize_in_stages
 
@@ -40,14 +40,16 @@ def rasterization(*, packed: bool, **arguments: Any) -> tuple[Tensor, Tensor, di
 
 @contextmanager
 def gsplat_on(device: SimulatedCuda) -> Iterator[None]:
-    """While it runs, ``gsplat.rasterization`` works on that device."""
+    """While it runs, the gsplat backend works on that device."""
     kernels = ModuleType("gsplat.cuda._backend")
     kernels._C = SimpleNamespace()  # pyright: ignore[reportAttributeAccessIssue]  (never called, but not missing)
     before = sys.modules.get(kernels.__name__)
     with ExitStack() as stack:
         sys.modules[kernels.__name__] = kernels
         stack.callback(_put_back, kernels.__name__, before)
-        stack.enter_context(mock.patch.object(gsplat, "rasterization", rasterization))
+        stands_for_kernels = device.launches.leaving_out(rasterization)
+        draw = lambda inputs: stands_for_kernels(packed=False, **vars(inputs))  # noqa: E731
+        stack.enter_context(mock.patch.object(gsplat_backend, "_draw", draw))
         for function in (numba_backend._Project, numba_backend._Composite):
             for name in ("forward", "backward"):
                 kernel = staticmethod(device.kernel(getattr(function, name)))
