@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dyngs_plugins.hooks import find, hookimpl
+from dyngs_plugins.raster.gsplat_kernels import ON_THE_CPU
 from dyngs_plugins.raster.inputs import RasterInputs
 
 RasterFunction = Callable[[RasterInputs], tuple[Tensor, Tensor, dict[str, Any]]]
@@ -121,7 +122,7 @@ def _require_cpu(device: torch.device) -> None:
     if device.type != "cpu":
         raise ValueError(
             f"the numba rasterizer works on the CPU only, the scene is on {device}: leave the backend out, which takes "
-            "gsplat there, or train with --machine.device-type cpu"
+            f"gsplat there, {ON_THE_CPU}"
         )
 
 

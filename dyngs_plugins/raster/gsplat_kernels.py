@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 _BACKEND = "gsplat.cuda._backend"
-_ON_THE_CPU = "or use the CPU: write CUDA_VISIBLE_DEVICES= before the command"
+ON_THE_CPU = "or use the CPU: write CUDA_VISIBLE_DEVICES= before the command"
 """All commands of the host understand it; ``--machine.device-type`` is one of ns-train's alone."""
 
 
@@ -59,7 +59,7 @@ def load_gsplat_kernels() -> None:
         raise ImportError(
             f"gsplat's CUDA kernels did not compile with {toolkit}: {_end(str(error))}\n"
             f"Try another toolkit of the same CUDA as torch's ({torch.version.cuda}) in CUDA_HOME, or a g++ that it "
-            f"supports in CXX, {_ON_THE_CPU}"
+            f"supports in CXX, {ON_THE_CPU}"
         ) from error
     if backend._C is None:
         raise ImportError(f"gsplat found no kernels and compiled none, though there is {toolkit}")
@@ -73,17 +73,15 @@ def kernels_problem() -> str | None:
         return None  # installed with its kernels compiled
     cuda = torch.version.cuda
     if cuda is None:
-        return f"gsplat's kernels need CUDA, and torch {torch.__version__} is built without it: install another torch, {_ON_THE_CPU}"
+        return f"gsplat's kernels need CUDA, and torch {torch.__version__} is built without it: install another torch, {ON_THE_CPU}"
     if shutil.which(os.environ.get("CXX", "c++")) is None:
-        return (
-            f"gsplat compiles its CUDA kernels, and there is no C++ compiler: sudo apt-get install g++, {_ON_THE_CPU}"
-        )
+        return f"gsplat compiles its CUDA kernels, and there is no C++ compiler: sudo apt-get install g++, {ON_THE_CPU}"
     if find_toolkit() is not None:
         return None
     others = ", ".join(str(toolkit) for toolkit in _toolkits()) or "none"
     return (
         f"gsplat compiles its CUDA kernels, and needs for it a CUDA toolkit (nvcc) of torch's major version ({cuda}). "
-        f"Found: {others}. Try: {_how_to_get(cuda)}, {_ON_THE_CPU}"
+        f"Found: {others}. Try: {_how_to_get(cuda)}, {ON_THE_CPU}"
     )
 
 

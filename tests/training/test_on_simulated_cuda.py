@@ -226,7 +226,7 @@ def test_a_rasterizer_of_the_cpu_is_refused_before_training(cuda, train):
         busy(config)
         config.pipeline.model.backend = "numba"
 
-    with pytest.raises(ValueError, match="works on the CPU only, the scene is on cuda:0"):
+    with pytest.raises(ValueError, match="the scene is on cuda:0: leave .* CUDA_VISIBLE_DEVICES= before the command"):
         train(1, change=change)
 
 
