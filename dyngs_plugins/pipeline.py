@@ -19,6 +19,7 @@ from dyngs_plugins.evaluation_modes import Scorer, sharp_frames
 from dyngs_plugins.metrics.image import mean_scores, standard_deviations
 from dyngs_plugins.metrics.lpips import backbone, missing_message
 from dyngs_plugins.model import DynamicModel, DynamicModelConfig
+from dyngs_plugins.relocation import check_data_of_run
 from dyngs_plugins.user_errors import end_in_one_message
 
 
@@ -55,6 +56,8 @@ class DynamicPipeline(VanillaPipeline):
                 f"{world_size} devices were asked for, but density control replaces parameters, so a run uses one. "
                 "Train several scenes side by side instead, one process per device (CUDA_VISIBLE_DEVICES=0, 1, ...)."
             )
+        if test_mode != "val":  # a trained run is opened
+            check_data_of_run(config.datamanager)
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
         known = [self.datamanager.train_dataset.cameras]
         if self.datamanager.eval_dataset is not None:

@@ -5,6 +5,7 @@ The host itself would find out in a child process, in the middle of training, or
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,11 +44,35 @@ def check_options(config: TrainerConfig) -> None:
             "--mixed-precision True would compute motion and positions in 16 bits, which hold three digits, and these "
             "methods and gsplat's kernels need 32. Leave the option out."
         )
+    if config.is_viewer_enabled():
+        check_port(config.viewer.websocket_port)
     if config.use_grad_scaler:
         raise ValueError(
             "--use-grad-scaler True multiplies gradients by thousands before density control compares them with its "
             "thresholds, so that every Gaussian would be split. It serves mixed precision alone. Leave the option out."
         )
+
+
+def check_port(port: int | None) -> None:
+    """Refuse a port for the viewer that another program has: the host would take the next one, and name this one.
+
+    Args:
+        port: as ``--viewer.websocket-port`` gives it; None: the host looks for a free one.
+
+    Raises:
+        ValueError: it is in use.
+    """
+    if port is None:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that a viewer has just left is free
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ValueError(
+                f"--viewer.websocket-port {port}: {error.strerror}. Expected a free port: another viewer may run there. "
+                "Leave the option out to have a free one chosen and named."
+            ) from error
 
 
 def check_accumulation(steps: Mapping[str, int], groups: Mapping[str, object]) -> None:

@@ -1,6 +1,7 @@
 """What the host's trainer offers and a run of Gaussians cannot do ends in one message, before anything is started."""
 
 import copy
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.scripts import train
 
-from dyngs_plugins.run_options import check_accumulation
+from dyngs_plugins.run_options import check_accumulation, check_options
 from dyngs_plugins.user_errors import is_mistake_of_user
 
 
@@ -83,3 +84,12 @@ def test_accumulation_of_gradients_names_the_groups():
         check_accumulation({"dynamic_meanz": 4}, groups)
     with pytest.raises(ValueError, match="static_means 0: expected 1"):
         check_accumulation({"static_means": 0}, groups)
+
+
+def test_a_port_that_another_viewer_has(config, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        config.viewer.websocket_port = other.getsockname()[1]
+        assert f"--viewer.websocket-port {config.viewer.websocket_port}: " in refused(config, monkeypatch)
+    check_options(config)

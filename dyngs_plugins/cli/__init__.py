@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from dyngs_plugins.cli import convert, doctor, inspect, masks, path, process, sample
+from dyngs_plugins.cli import convert, doctor, inspect, masks, path, process, relocate, sample
 from dyngs_plugins.user_errors import is_mistake_of_user
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "process": process.process,
     "inspect": inspect.inspect,
     "path": path.path,
+    "relocate": relocate.relocate,
     "convert": convert.convert,
     "masks": masks.masks,
     "doctor": doctor.doctor,
