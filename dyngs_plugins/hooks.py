@@ -1,4 +1,6 @@
-"""Discovery by name of what other packages add: prior providers, rasterizers, motion fields, exposure models.
+"""Discovery by name of what other packages add: prior providers, rasterizers, exposure models.
+
+A motion field needs no name: the config of a method, which is an entry point of nerfstudio's, holds the field's config.
 
 A package adds to dyngs-plugins with an entry point in the group `dyngs_plugins` that names a module (or object) with
 functions marked `@hookimpl`:
@@ -50,13 +52,6 @@ class HookSpecs:
         """Rasterizer backends by name, for ``--pipeline.model.backend``: functions of checked `RasterInputs`."""
 
     @hookspec
-    def dyngs_motion_fields(self) -> dict[str, type]:  # type: ignore[empty-body]
-        """Motion-field configs by name, for what goes through all fields, such as the tests that pair them with exposures.
-
-        A method needs no name for its field: its config, an entry point of nerfstudio's, holds the field's config.
-        """
-
-    @hookspec
     def dyngs_exposure_models(self) -> dict[str, type]:  # type: ignore[empty-body]
         """Exposure-model configs by name, for ``--pipeline.model.exposure``."""
 
@@ -67,7 +62,6 @@ class Registry:
 
     prior_providers: Mapping[str, Mapping[str, type[PriorProvider]]]
     rasterizers: Mapping[str, RasterFunction]
-    motion_fields: Mapping[str, type]
     exposure_models: Mapping[str, type]
     plugins: Mapping[str, str]  # plugin name -> where it comes from
 
@@ -89,7 +83,7 @@ def build_registry(manager: pluggy.PluginManager, plugins: Mapping[str, str]) ->
                 continue
             _add(providers.setdefault(provider.kind, {}), provider.name, provider, plugin)
     tables: dict[str, dict[str, Any]] = {}
-    for field in ("rasterizers", "motion_fields", "exposure_models"):
+    for field in ("rasterizers", "exposure_models"):
         tables[field] = {}
         for plugin, answer in _answers(manager, f"dyngs_{field}", dict):
             for name, value in answer.items():

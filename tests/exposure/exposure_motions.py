@@ -12,7 +12,6 @@ from torch import Tensor
 from used_motions import smaller_motion_configs
 
 from dyngs_plugins.gaussian_sets import GaussianSet
-from dyngs_plugins.hooks import registry
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
 from dyngs_plugins.priors.lifting import Tracks3D
 from dyngs_plugins.scene import DYNAMIC
@@ -25,11 +24,8 @@ Moved = tuple[MotionField, GaussianSet]
 
 @functools.cache
 def motion_configs() -> dict[str, MotionFieldConfig]:
-    """One config of every motion field that a method uses or a plugin registers, by the field's class name."""
-    found = smaller_motion_configs()
-    for config in registry().motion_fields.values():
-        found.setdefault(config()._target.__name__, config())
-    return found
+    """One config of every motion field that a method uses, by the field's class name."""
+    return smaller_motion_configs()
 
 
 def can_move(name: str) -> bool:
