@@ -87,7 +87,7 @@ def decode(video: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float | No
             if not container.streams.video:
                 raise ValueError(f"{video}: it holds no video. Expected a film; was it exported as sound only?")
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            stream.thread_type = "NONE"  # several threads crashed on a damaged film, with Python 3.10
             fps = float(stream.average_rate) if stream.average_rate else None
             for frame in container.decode(stream):
                 turns = round(getattr(frame, "rotation", 0) / 90)  # telephones store how they were held
