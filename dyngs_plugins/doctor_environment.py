@@ -133,9 +133,14 @@ def check_system() -> Iterator[Finding]:
 
 
 def check_disk() -> Iterator[Finding]:
-    """Free space where things are written."""
-    places = {"here": Path.cwd(), "cache": Path.home(), "temporary files": Path(tempfile.gettempdir())}
-    for name, place in places.items():
+    """Free space where things are written, and what names another place where nothing can be."""
+    places = {
+        "here": (Path.cwd(), "Train elsewhere, or with --output-dir."),
+        "cache": (Path.home(), "Set HOME to a folder of yours."),
+        "temporary files": (Path(tempfile.gettempdir()), "Set TMPDIR to a folder of yours."),
+        "compiled kernels": (_kernels_folder(), "Set TORCH_EXTENSIONS_DIR to a folder of yours."),
+    }
+    for name, (place, otherwise) in places.items():
         try:
             free = shutil.disk_usage(place).free / 1e9
             writable = os.access(place, os.W_OK)
@@ -144,7 +149,15 @@ def check_disk() -> Iterator[Finding]:
             continue
         low = free < LOW_DISK_GB
         text = f"{place}: {free:.0f} GB free" + ("" if writable else ", not writable")
-        yield Finding("disk", name, "note" if low or not writable else "ok", text, "Free some space." if low else "")
+        fix = "Free some space." if low else "" if writable else otherwise
+        yield Finding("disk", name, "note" if low or not writable else "ok", text, fix)
+
+
+def _kernels_folder() -> Path:
+    """Where torch compiles gsplat's kernels; the nearest folder around it while there is none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cache / "torch_extensions").absolute()
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
 def _version(module: str, from_module: str) -> str:

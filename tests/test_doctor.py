@@ -191,6 +191,17 @@ def test_a_full_or_unreadable_disk(monkeypatch):
     assert {finding.state for finding in doctor_environment.check_disk()} == {"problem"}
 
 
+def test_a_place_that_cannot_be_written_names_what_moves_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "kernels" / "here"))
+    monkeypatch.setattr(doctor_environment.shutil, "disk_usage", lambda place: Usage(1e12))
+    monkeypatch.setattr(doctor_environment.os, "access", lambda place, mode: place != tmp_path)
+    found = {finding.name: finding for finding in doctor_environment.check_disk()}
+    assert found["temporary files"].state == "ok"
+    assert found["compiled kernels"].state == "note"
+    assert found["compiled kernels"].text.startswith(f"{tmp_path}: ")
+    assert "TORCH_EXTENSIONS_DIR" in found["compiled kernels"].fix
+
+
 class Usage:
     def __init__(self, free: float):
         self.free = free

@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from dyngs_plugins.cli import convert, doctor, inspect, masks, path, process, relocate, sample
+from dyngs_plugins.cli import convert, doctor, inspect, kernels, masks, path, process, relocate, sample
 from dyngs_plugins.user_errors import is_mistake_of_user
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": convert.convert,
     "masks": masks.masks,
     "doctor": doctor.doctor,
+    "kernels": kernels.kernels,
 }
 """Name of each subcommand and the function that is its command line and its help."""
 
