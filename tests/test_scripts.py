@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SHELL_SCRIPTS = ("scripts/setup", "scripts/demo", "scripts/test", ".ci/run")
+SHELL_SCRIPTS = ("scripts/setup", "scripts/demo", "scripts/test", "scripts/train.sbatch", ".ci/run")
 
 
 @pytest.mark.parametrize("name", SHELL_SCRIPTS)
