@@ -60,10 +60,12 @@ def check_port(port: int | None) -> None:
         port: as ``--viewer.websocket-port`` gives it; None: the host looks for a free one.
 
     Raises:
-        ValueError: it is in use.
+        ValueError: it is in use, or none.
     """
     if port is None:
         return
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"--viewer.websocket-port {port}: expected a number from 1 to 65535.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that a viewer has just left is free
         try:

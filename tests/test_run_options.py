@@ -93,3 +93,5 @@ def test_a_port_that_another_viewer_has(config, monkeypatch):
         config.viewer.websocket_port = other.getsockname()[1]
         assert f"--viewer.websocket-port {config.viewer.websocket_port}: " in refused(config, monkeypatch)
     check_options(config)
+    config.viewer.websocket_port = 70007
+    assert "expected a number from 1 to 65535" in refused(config, monkeypatch)
