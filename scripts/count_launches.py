@@ -72,14 +72,13 @@ def counted(args: CountLaunches, method: str) -> Launches:
 
 
 def main(args: CountLaunches) -> None:
+    found = {method: counted(args, method) for method in args.methods}
     print(
         "| method | kernels launched in a step | of them backward | copies | waits |", "|---|---|---|---|---|", sep="\n"
     )
-    found = {}
-    for method in args.methods:
-        found[method] = launches = counted(args, method)
+    for method, launches in found.items():
         numbers = (launches.kernels, launches.backward, launches.copies, launches.waits)
-        print(f"| `{method}` |", " | ".join(f"{number / args.steps:.0f}" for number in numbers), "|", flush=True)
+        print(f"| `{method}` |", " | ".join(f"{number / args.steps:.0f}" for number in numbers), "|")
     for method, launches in found.items():
         for site, number in launches.sites.most_common(args.sites):
             print(f"{method} {number / args.steps:8.1f}  {site}")

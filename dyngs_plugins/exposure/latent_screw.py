@@ -52,8 +52,13 @@ class PerViewLinear(nn.Module):
         for weight in self.weight.data:
             nn.init.xavier_uniform_(weight, gain=gain)
 
-    def forward(self, view_index: Int[Tensor, "j"], x: Float[Tensor, "j i"]) -> Float[Tensor, "j o"]:
-        return torch.einsum("joi,ji->jo", self.weight[view_index], x) + self.bias[view_index]
+    def of(self, view_index: Int[Tensor, "j"]) -> tuple[Float[Tensor, "j i o"], Float[Tensor, "j 1 o"]]:
+        """Weight and bias of each view."""
+        return self.weight[view_index].mT, self.bias[view_index][:, None]
+
+    def forward(self, view_index: Int[Tensor, "j"], x: Float[Tensor, "j s i"]) -> Float[Tensor, "j s o"]:
+        weight, bias = self.of(view_index)
+        return torch.baddbmm(bias, x, weight)
 
 
 class PerViewNetwork(nn.Module):
@@ -64,7 +69,7 @@ class PerViewNetwork(nn.Module):
         self.first = PerViewLinear(num_views, inputs, hidden)
         self.last = PerViewLinear(num_views, hidden, outputs)
 
-    def forward(self, view_index: Int[Tensor, "j"], x: Float[Tensor, "j i"]) -> Float[Tensor, "j o"]:
+    def forward(self, view_index: Int[Tensor, "j"], x: Float[Tensor, "j s i"]) -> Float[Tensor, "j s o"]:
         return self.last(view_index, self.first(view_index, x).relu())
 
 
@@ -91,18 +96,34 @@ class LatentCameras(nn.Module):
     def forward(
         self, view_index: Int[Tensor, "j"], blur: Float[Tensor, "j 1"], pose: Float[Tensor, "j 12"]
     ) -> Float[Tensor, "j s 4 4"]:
-        waves = frequency_encoding(blur, BLUR_FREQUENCIES, base=torch.pi)
-        codes = [self.blur_code(view_index, waves), self.pose_code(view_index, pose), self.view_code[view_index]]
-        turn, move = self.start(view_index, torch.cat(codes, dim=-1)).split(HALF, dim=-1)
-        blurred = self.blur_embedding(view_index, waves)
-        motions = []
-        for k in range(self.count):
-            axis, angle = self.axis(view_index, turn), self.angle(view_index, turn)
-            motions.append(screw_exp(axis, self.moment(view_index, move), angle))
-            at = torch.cat([self.time_embedding[view_index, k], blurred], dim=-1)
-            turn = turn + self.step * self.turning(view_index, torch.cat([turn, at], dim=-1))
-            move = move + self.step * self.moving(view_index, torch.cat([move, at], dim=-1))
-        return torch.stack(motions, dim=1)
+        waves = frequency_encoding(blur, BLUR_FREQUENCIES, base=torch.pi)[:, None]
+        view_code = self.view_code[view_index][:, None]
+        codes = [self.blur_code(view_index, waves), self.pose_code(view_index, pose[:, None]), view_code]
+        start = self.start(view_index, torch.cat(codes, dim=-1))
+        turn, move = self.flow(view_index, start, self.blur_embedding(view_index, waves))
+        axis, angle = self.axis(view_index, turn), self.angle(view_index, turn)
+        return screw_exp(axis, self.moment(view_index, move), angle)
+
+    def flow(
+        self, view_index: Int[Tensor, "j"], start: Float[Tensor, "j 1 code"], blur: Float[Tensor, "j 1 e"]
+    ) -> tuple[Float[Tensor, "j s half"], Float[Tensor, "j s half"]]:
+        """The codes of turning and of moving at every camera.
+
+        Both flow apart through networks of one shape: they are stacked as if they were views, for half of the launches.
+        """
+        layers = [(*net.first.of(view_index), *net.last.of(view_index)) for net in (self.turning, self.moving)]
+        first, first_bias, last, last_bias = (torch.cat(pair) for pair in zip(*layers, strict=True))
+        of_code, of_moment = first.split([HALF, 2 * EMBEDDING], dim=1)
+        moments = torch.cat([self.time_embedding[view_index], blur.expand(-1, self.count, -1)], dim=-1)
+        driven = torch.baddbmm(first_bias, torch.cat([moments, moments]), of_moment)  # the same whatever the codes
+        code = torch.cat(start.split(HALF, dim=-1))
+        codes = [code]
+        for now in driven.split(1, dim=1)[:-1]:
+            hidden = torch.baddbmm(now, code, of_code).relu()
+            code = code.add(torch.baddbmm(last_bias, hidden, last), alpha=self.step)
+            codes.append(code)
+        turn, move = torch.cat(codes, dim=1).chunk(2)
+        return turn, move
 
 
 @dataclass

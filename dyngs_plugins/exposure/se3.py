@@ -13,6 +13,8 @@ from dyngs_plugins.motion import rotations
 
 _SMALL = 1e-4
 """Below this squared angle series take over: their first left-out term is under float32's rounding."""
+_TINY = 1e-15
+"""Angles below this are taken to be this: ratios to the angle are right there, and their gradients are 0."""
 
 
 def _ratio(squared: Tensor, exact: Tensor, series: Tensor) -> Tensor:
@@ -24,31 +26,31 @@ def _angle(squared: Tensor) -> Tensor:
     return squared.clamp_min(_SMALL).sqrt()
 
 
+def _length(v: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 1"]:
+    """The length of a vector, for a ratio to it that multiplies the vector: no series, as errors near 0 are multiplied too."""
+    return torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp_min(_TINY)
+
+
 def quaternion_exp(phi: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4"]:
     """The rotation by the angle ``|phi|`` about ``phi``."""
-    squared = (phi * phi).sum(-1, keepdim=True)
-    half = 0.5 * _angle(squared)
-    cosine = _ratio(squared, torch.cos(half), 1 - squared / 8 + squared * squared / 384)
-    sine = _ratio(squared, torch.sin(half) / (2 * half), 0.5 - squared / 48 + squared * squared / 3840)
-    return torch.cat([cosine, sine * phi], dim=-1)
+    angle = _length(phi)
+    half = 0.5 * angle
+    return torch.cat([torch.cos(half), torch.sin(half) / angle * phi], dim=-1)
 
 
 def quaternion_log(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3"]:
     """The rotation vector of a unit quaternion, of at most half a turn: the inverse of `quaternion_exp`."""
     q = torch.where(q[..., :1] < 0, -q, q)  # both signs are the same rotation; this one is the shorter way
-    w, v = q[..., :1], q[..., 1:]
-    squared = (v * v).sum(-1, keepdim=True)
-    length = _angle(squared)
-    exact = 2 * torch.atan2(length, w) / length
-    # atan(x) / x = 1 - x^2/3 + x^4/5 with x = |v| / w
-    x2 = squared / (w * w).clamp_min(0.5)
-    series = 2 / w.clamp_min(0.5) * (1 - x2 / 3 + x2 * x2 / 5)
-    return _ratio(squared, exact, series) * v
+    w, v = q.split([1, 3], dim=-1)
+    length = _length(v)
+    return 2 * torch.atan2(length, w) / length * v
 
 
 def quaternion_product(p: Float[Tensor, "*b 4"], q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
     """The rotation q followed by p."""
-    return torch.stack(rotations.multiply(p.unbind(-1), q.unbind(-1)), dim=-1)
+    (pw, pv), (qw, qv) = p.split([1, 3], dim=-1), q.split([1, 3], dim=-1)
+    scalar = pw * qw - (pv * qv).sum(-1, keepdim=True)
+    return torch.cat([scalar, pw * qv + qw * pv + torch.linalg.cross(pv, qv)], dim=-1)
 
 
 def inverse(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
@@ -57,20 +59,17 @@ def inverse(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
 
 
 def matrix(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
-    """Rotation matrix of a unit quaternion."""
-    w, x, y, z = q.unbind(-1)
-    rows = [
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
-    ]
-    return torch.stack(rows, dim=-2)
+    """Rotation matrix of a unit quaternion: ``I + 2 w [v]x + 2 [v]x^2``."""
+    w, v = q[..., :1], q[..., 1:]
+    identity = torch.eye(3, dtype=q.dtype, device=q.device)
+    crossing = torch.linalg.cross(v[..., None], identity.expand(*v.shape, 3), dim=-2)
+    return identity + 2 * (w[..., None] * crossing + crossing @ crossing)
 
 
 def rigid(q: Float[Tensor, "*b 4"], translation: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
     """The motion ``x -> R(q) x + translation`` as a matrix."""
     top = torch.cat([matrix(q), translation[..., None]], dim=-1)
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype, device=top.device)
+    bottom = torch.eye(4, dtype=top.dtype, device=top.device)[3:]
     return torch.cat([top, bottom.expand(*top.shape[:-2], 1, 4)], dim=-2)
 
 
@@ -80,9 +79,11 @@ def translation_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3"]:
     ``B = (1 - cos a) / a^2`` and ``C = (a - sin a) / a^3`` with the angle ``a = |phi|``.
     """
     rho, phi = xi[..., :3], xi[..., 3:]
+    length = _length(phi)
+    sine = torch.sin(0.5 * length) / length
+    b = 2 * sine * sine
     squared = (phi * phi).sum(-1, keepdim=True)
     angle = _angle(squared)
-    b = _ratio(squared, (1 - torch.cos(angle)) / angle**2, 0.5 - squared / 24 + squared * squared / 720)
     c = _ratio(squared, (angle - torch.sin(angle)) / angle**3, 1 / 6 - squared / 120 + squared * squared / 5040)
     once = torch.linalg.cross(phi, rho)
     return rho + b * once + c * torch.linalg.cross(phi, once)

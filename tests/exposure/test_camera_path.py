@@ -57,6 +57,22 @@ def test_quaternions_agree_with_scipy(scale: float):
     torch.testing.assert_close(se3.quaternion_log(-q), phi, atol=1e-11, rtol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-1, 1e-3, 1e-6, 1e-12, 1e-18, 0.0])
+def test_gradients_keep_their_digits_in_single_precision_at_small_angles(scale: float):
+    weight = torch.randn(50, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        xi = twists(50, scale=1.0).to(dtype)
+        xi[:, 3:] *= scale
+        turned = xi[:, 3:].clone().requires_grad_()
+        again = se3.quaternion_exp(se3.quaternion_log(se3.quaternion_exp(turned)))
+        (
+            se3.rigid(again, se3.translation_exp(torch.cat([xi[:, :3], turned], dim=-1))) * weight.to(dtype)
+        ).sum().backward()
+        gradients.append(turned.grad)
+    torch.testing.assert_close(gradients[1].double(), gradients[0], atol=2e-5, rtol=2e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_at_the_identity_are_finite_and_right(kind):
     knots = torch.zeros(1, KNOTS[kind], 6, dtype=torch.float64, requires_grad=True)

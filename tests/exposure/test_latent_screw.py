@@ -5,7 +5,7 @@ import torch
 from exposure_scenes import arguments, make_views, stir
 
 from dyngs_plugins.exposure.blur_score import blur_score
-from dyngs_plugins.exposure.latent_screw import LatentPathExposureConfig, screw_exp
+from dyngs_plugins.exposure.latent_screw import EMBEDDING, HALF, LatentCameras, LatentPathExposureConfig, screw_exp
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -65,6 +65,22 @@ def test_any_number_of_latent_cameras_starts_near_the_given_one(count):
         cameras = exposure.instants(*arguments(make_views()), mode="train").camera_T_world.reshape(2, count, 4, 4)
         expected = make_views().camera_T_world[:, None].expand(2, count, 4, 4)
         torch.testing.assert_close(cameras, expected, atol=0.02, rtol=0)
+
+
+def test_codes_flow_through_the_networks_one_step_after_the_other():
+    latents = LatentCameras(num_views=3, count=4).double()
+    stir(latents, 0.1)
+    view = torch.tensor([2, 0])
+    start, blur = random(2, 1, 2 * HALF), random(2, 1, EMBEDDING, seed=1)
+    expected: list[list[torch.Tensor]] = []
+    for network, code in zip((latents.turning, latents.moving), start.split(HALF, dim=-1), strict=True):
+        expected.append([code])
+        for k in range(3):
+            inputs = torch.cat([code, latents.time_embedding[view, k : k + 1], blur], dim=-1)
+            code = code + network(view, inputs)
+            expected[-1].append(code)
+    for found, codes in zip(latents.flow(view, start, blur), expected, strict=True):
+        torch.testing.assert_close(found, torch.cat(codes, dim=1))
 
 
 def test_networks_are_each_views_own():
