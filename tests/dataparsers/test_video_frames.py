@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import struct
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_process import started
 from PIL import Image
 
 from dataparsers import video_frames
@@ -79,8 +79,7 @@ def _slow_extraction(film: Path, folder: Path) -> None:
 
 def test_a_killed_extraction_goes_on_where_it_was(film, tmp_path):
     folder = tmp_path / "out"
-    process = multiprocessing.get_context("fork").Process(target=_slow_extraction, args=(film, folder))
-    process.start()
+    process = started(_slow_extraction, film, folder)
     deadline = time.monotonic() + 60
     while len(list(folder.glob("0*.png"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from films import write_film
+from own_process import started
 from true_cameras import registered
 
 from dyngs_plugins.priors.command import run
@@ -20,15 +20,6 @@ from dyngs_plugins.sample.som_writer import write_som
 FAST = ("masks.vote_frames=1", "masks.mask_vote_frames=1", "masks.colour_offsets=(1,)")
 REWRITTEN = ("process.json", "eval/eval.json", "droid_recon/camera0.json", "summary/")
 """Records that are written again when a stage ends, or was not finished; everything else is written once."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _registered():
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # ends OpenCV's threads, which a forked process would wait for in vain
-    with registered():
-        yield
-    cv2.setNumThreads(threads)
 
 
 SIZES = {"true": {"frames": 12, "width": 80, "height": 60}, "tracks": {"frames": 24, "width": 160, "height": 120}}
@@ -49,13 +40,8 @@ def _work(sample: Path, out: Path, cameras: str) -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     settings = (*FAST, f"cameras.truth={str(sample)!r}") if cameras == "true" else FAST
-    run(sample / "film.mp4", out, holdout=4, providers={"cameras": cameras}, settings=settings)
-
-
-def start(*arguments):
-    process = multiprocessing.get_context("fork").Process(target=_work, args=arguments)
-    process.start()
-    return process
+    with registered():
+        run(sample / "film.mp4", out, holdout=4, providers={"cameras": cameras}, settings=settings)
 
 
 def state(root: Path) -> dict[str, int]:
@@ -80,7 +66,7 @@ def contents(root: Path) -> dict[str, bytes]:
 def test_a_run_killed_at_random_moments_ends_with_the_same_files(tmp_path, kills, cameras, wait):
     sample = make_film(tmp_path / "made", cameras)
     whole = tmp_path / "whole" / "clip"
-    process = start(sample, whole, cameras)
+    process = started(_work, sample, whole, cameras)
     process.join(300)
     assert process.exitcode == 0
 
@@ -88,7 +74,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_files(tmp_path, kills
     killed = tmp_path / "killed" / "clip"
     # By progress, so that a busy machine does not matter, and a moment later, since some work writes no files.
     for count in sorted(rng.integers(1, len(state(whole)), kills)):
-        process = start(sample, killed, cameras)
+        process = started(_work, sample, killed, cameras)
         while process.is_alive() and len(state(killed)) < count:
             time.sleep(0.002)
         process.join(float(rng.uniform(0, wait)))
@@ -99,7 +85,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_files(tmp_path, kills
         assert all(after[name] == stamp for name, stamp in before.items() if not name.startswith(REWRITTEN))
     (killed / "images" / "camera0" / ".00003.png.17.42.tmp").write_bytes(b"half a file")
     before = state(killed)
-    process = start(sample, killed, cameras)
+    process = started(_work, sample, killed, cameras)
     process.join(300)
     assert process.exitcode == 0
     after = state(killed)
