@@ -6,7 +6,6 @@ depths and tracks. Everything else of the host (evaluation, viewer, ``ns-render`
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,10 +53,6 @@ class DynamicDataManagerConfig(GrowingConfig, FullImageDatamanagerConfig):
     """Without effect: images are kept in main memory as ``memory_gb`` says, and put on the device by the batch."""
 
 
-def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
-    return batch
-
-
 class _SpiralBridge(VanillaDataManager):
     """``ns-render spiral`` insists on a vanilla datamanager and asks it for one eval camera; this answers."""
 
@@ -94,9 +89,7 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         )
         on_gpu = torch.device(self.device).type == "cuda"
         ahead = on_gpu if config.read_ahead is None else config.read_ahead
-        # Pinned memory travels while the device computes; pinning takes time, which the reading thread has.
-        pin = partial(each_tensor, Tensor.pin_memory) if on_gpu else _as_it_is
-        self._batches = ReadAhead(batches, pin, ahead)
+        self._batches = ReadAhead(batches, ahead, pin=on_gpu)
 
     def want(self, kinds: Collection[str]) -> None:
         """Which of ``flow`` and ``normals`` the next batches hold; anything else in ``kinds`` is there anyway.

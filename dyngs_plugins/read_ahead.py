@@ -19,17 +19,12 @@ class ReadAhead:
 
     Args:
         source: is used by no one else.
-        prepare: done with every batch in the thread that reads it.
         ahead: False reads each batch when it is asked for.
+        pin: into pinned memory, from which a batch travels to the GPU while that computes.
     """
 
-    def __init__(
-        self,
-        source: FrameBatches,
-        prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
-        ahead: bool = True,
-    ):
-        self._source, self._prepare, self._ahead = source, prepare, ahead
+    def __init__(self, source: FrameBatches, ahead: bool, pin: bool):
+        self._source, self._ahead, self._pin = source, ahead, pin
         self._reader: ThreadPoolExecutor | None = None
         self._coming: Future[dict[str, Any]] | None = None
         self._state_before: dict[str, Tensor] = {}
@@ -63,7 +58,8 @@ class ReadAhead:
         self._source.load_state(state)
 
     def _read(self) -> dict[str, Any]:
-        return self._prepare(self._source.next())
+        batch = self._source.next()
+        return each_tensor(Tensor.pin_memory, batch) if self._pin else batch
 
     def _forget(self) -> None:
         """Put back what was read ahead: it will be drawn again."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dyngs_plugins.checkpoint_files import STEP
+from dyngs_plugins.priors.files import atomic_file
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -41,9 +42,8 @@ def relocate(run: Path, data: Path | None = None) -> Place:
     folder = file.parent
     _point_to_run(config, folder)
     _point_to_data(config, data)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(yaml.dump(config), "utf8")
-    os.replace(partial, file)
+    with atomic_file(file) as out:
+        out.write(yaml.dump(config).encode())
     return Place(folder, data_of(config.pipeline.datamanager))
 
 

@@ -8,13 +8,13 @@ Here they are left out for 1.4: images, gradients and radii are the same, the li
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dyngs_plugins.raster.channels import channels, sizes, with_expected_depth
 from dyngs_plugins.raster.inputs import RasterInputs
 from dyngs_plugins.raster.semantics import installed_semantics
 
@@ -34,13 +34,10 @@ def rasterize_without_faint(
     # A hair below the limit: CUDA's fast exponential may round up to a little more than 1.
     faint = opacities.detach() < installed_semantics().alpha_min * (1 - 1e-6)
     listed, tiles = _list_in_tiles(inputs, means2d, torch.where(faint, 0, radii), depths)
-    colors, backgrounds = _channels(inputs, radii, depths)
+    colors, backgrounds = channels(inputs, depths, lambda degree: _harmonics(inputs, degree, radii))
     image, alpha = _composite(inputs, means2d, conics, colors, opacities, backgrounds, listed)
-    if inputs.render_mode in ("ED", "RGB+ED"):
-        others, depth = image.split([image.shape[-1] - 1, 1], dim=-1)
-        image = torch.cat([others, depth / alpha.clamp(min=1e-10)], dim=-1)
     projected = {"radii": radii, "means2d": means2d, "depths": depths, "conics": conics, "opacities": opacities}
-    return image, alpha, {**projected, **tiles}
+    return with_expected_depth(inputs, image, alpha), alpha, {**projected, **tiles}
 
 
 def _project(inputs: RasterInputs) -> tuple[Int[Tensor, "c n"], Tensor, Tensor, Tensor, Tensor | None]:
@@ -72,39 +69,20 @@ def _list_in_tiles(
     """Where each tile's Gaussians begin in a list of ``m``, the list, and what gsplat's `info` says of them."""
     from gsplat import isect_offset_encode, isect_tiles
 
-    size = installed_semantics().tile_size
-    across, down = math.ceil(inputs.width / size), math.ceil(inputs.height / size)
-    tiles_per_gauss, isect_ids, flatten_ids = isect_tiles(means2d, radii, depths, size, across, down)
-    offsets = isect_offset_encode(isect_ids, inputs.num_cameras, across, down)
-    info = {"tile_size": size, "tile_width": across, "tile_height": down, "tiles_per_gauss": tiles_per_gauss}
-    info |= {"isect_ids": isect_ids, "flatten_ids": flatten_ids, "isect_offsets": offsets}
-    return (offsets, flatten_ids), info
+    info = sizes(inputs)
+    tiles = (info["tile_width"], info["tile_height"])
+    tiles_per_gauss, isect_ids, flatten_ids = isect_tiles(means2d, radii, depths, info["tile_size"], *tiles)
+    offsets = isect_offset_encode(isect_ids, inputs.num_cameras, *tiles)
+    info |= {"tiles_per_gauss": tiles_per_gauss, "isect_ids": isect_ids}
+    return (offsets, flatten_ids), info | {"flatten_ids": flatten_ids, "isect_offsets": offsets}
 
 
-def _channels(
-    inputs: RasterInputs, radii: Int[Tensor, "c n"], depths: Float[Tensor, "c n"]
-) -> tuple[Float[Tensor, "c n d"], Float[Tensor, "c d"] | None]:
-    """What to composite: colours, depth or both, and what lies behind each channel."""
-    backgrounds = inputs.backgrounds
-    if inputs.render_mode in ("D", "ED"):
-        return depths[..., None], None if backgrounds is None else torch.zeros_like(backgrounds[:, :1])
-    if inputs.sh_degree is None:
-        colors = inputs.colors.expand(inputs.num_cameras, -1, -1)
-    else:
-        colors = _colors(inputs, inputs.sh_degree, radii)
-    if inputs.render_mode in ("RGB+D", "RGB+ED"):
-        colors = torch.cat([colors, depths[..., None]], dim=-1)
-        if backgrounds is not None:
-            backgrounds = torch.cat([backgrounds, torch.zeros_like(backgrounds[:, :1])], dim=-1)
-    return colors, backgrounds
-
-
-def _colors(inputs: RasterInputs, degree: int, radii: Int[Tensor, "c n"]) -> Float[Tensor, "c n 3"]:
+def _harmonics(inputs: RasterInputs, degree: int, radii: Int[Tensor, "c n"]) -> Float[Tensor, "c n 3"]:
     from gsplat import spherical_harmonics
 
     centres = torch.inverse(inputs.viewmats)[:, None, :3, 3]
-    harmonics = inputs.colors.expand(inputs.num_cameras, -1, -1, -1)
-    colors = spherical_harmonics(degree, inputs.means - centres, harmonics, masks=radii > 0)
+    coefficients = inputs.colors.expand(inputs.num_cameras, -1, -1, -1)
+    colors = spherical_harmonics(degree, inputs.means - centres, coefficients, masks=radii > 0)
     return torch.clamp_min(colors + 0.5, 0.0)
 
 
@@ -112,7 +90,7 @@ def _composite(
     inputs: RasterInputs,
     means2d: Float[Tensor, "c n 2"],
     conics: Float[Tensor, "c n 3"],
-    colors: Float[Tensor, "c n d"],
+    colors: Float[Tensor, "*c n d"],
     opacities: Float[Tensor, "c n"],
     backgrounds: Float[Tensor, "c d"] | None,
     listed: tuple[Int[Tensor, "c y x"], Int[Tensor, "m"]],
@@ -120,6 +98,7 @@ def _composite(
     from gsplat import rasterize_to_pixels
 
     size = (inputs.width, inputs.height, installed_semantics().tile_size)
+    colors = colors.expand(*opacities.shape, -1)
     images, alphas = [], []
     for first in range(0, colors.shape[-1], CHANNELS_AT_A_TIME):
         some = slice(first, first + CHANNELS_AT_A_TIME)

@@ -20,9 +20,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dyngs_plugins.raster.backends import find_backend
+from dyngs_plugins.raster.channels import channels, sizes, with_expected_depth
 from dyngs_plugins.raster.harmonics import sh_colors
 from dyngs_plugins.raster.inputs import RasterInputs, RasterizeMode, RenderMode
-from dyngs_plugins.raster.semantics import installed_semantics
 
 
 class StagedBackend(Protocol):
@@ -192,7 +192,7 @@ def rasterize_in_stages(
     if finite is not None:
         radii = torch.where(finite, radii, 0)
     opacities = inputs.opacities if compensations is None else inputs.opacities * compensations
-    colors, backgrounds = _channels(inputs, depths)
+    colors, backgrounds = channels(inputs, depths, lambda degree: _harmonics(inputs, degree))
     image, alpha = backend.composite(
         means2d,
         conics,
@@ -205,44 +205,14 @@ def rasterize_in_stages(
         inputs.height,
         inputs.absgrad,
     )
-    if inputs.render_mode in ("ED", "RGB+ED"):
-        # Split is one node: slices would each fill a gradient.
-        colors_part, depth = image.split([image.shape[-1] - 1, 1], dim=-1)
-        image = torch.cat([colors_part, depth / alpha.clamp(min=1e-10)], dim=-1)
     drawn = {"radii": radii, "means2d": means2d, "depths": depths, "conics": conics}
-    return image, alpha, {**drawn, "opacities": opacities.expand(inputs.num_cameras, -1), **_sizes(inputs)}
+    info = {**drawn, "opacities": opacities.expand(inputs.num_cameras, -1), **sizes(inputs)}
+    return with_expected_depth(inputs, image, alpha), alpha, info
 
 
-def _sizes(inputs: RasterInputs) -> dict[str, Any]:
-    """The entries of gsplat's `info` that say how large everything is, and that nothing is packed."""
-    tile_size = installed_semantics().tile_size
-    return {
-        "camera_ids": None,
-        "gaussian_ids": None,
-        "width": inputs.width,
-        "height": inputs.height,
-        "n_cameras": inputs.num_cameras,
-        "tile_size": tile_size,
-        "tile_width": math.ceil(inputs.width / tile_size),
-        "tile_height": math.ceil(inputs.height / tile_size),
-    }
-
-
-def _channels(
-    inputs: RasterInputs, depths: Float[Tensor, "c n"]
-) -> tuple[Float[Tensor, "*c n d"], Float[Tensor, "c d"] | None]:
-    """What to composite: colours, depth or both, and what lies behind each channel."""
-    if inputs.render_mode in ("D", "ED"):
-        return depths[..., None], None
-    colors, backgrounds = inputs.colors, inputs.backgrounds
-    if inputs.sh_degree is not None:
-        world_T_camera = torch.linalg.inv(inputs.viewmats)
-        colors = sh_colors(inputs.sh_degree, inputs.means - world_T_camera[:, None, :3, 3], colors)
-    if inputs.render_mode in ("RGB+D", "RGB+ED"):
-        colors = torch.cat([colors.expand(*depths.shape, -1), depths[..., None]], dim=-1)
-        if backgrounds is not None:
-            backgrounds = torch.cat([backgrounds, torch.zeros_like(backgrounds[:, :1])], dim=-1)
-    return colors, backgrounds
+def _harmonics(inputs: RasterInputs, degree: int) -> Float[Tensor, "c n 3"]:
+    world_T_camera = torch.linalg.inv(inputs.viewmats)
+    return sh_colors(degree, inputs.means - world_T_camera[:, None, :3, 3], inputs.colors)
 
 
 def _mirror_upper_triangle(covars: Float[Tensor, "*c n 3 3"]) -> Float[Tensor, "*c n 3 3"]:
@@ -259,10 +229,8 @@ def _without_non_finite(inputs: RasterInputs) -> tuple[RasterInputs, Bool[Tensor
     Raises:
         ValueError: when a camera is not finite: nothing sensible can be drawn then.
     """
-    # A sum tells in the usual case that there is nothing to do: NaN and infinity survive addition. One number is read,
-    # as on a GPU each one waits for all that was launched before.
-    sums = [tensor.detach().sum(dtype=torch.float32) for tensor in inputs.tensors().values()]
-    if math.isfinite(torch.stack(sums).sum().item()):
+    # A sum tells in the usual case that there is nothing to do: NaN and infinity survive addition.
+    if math.isfinite(sum(tensor.detach().sum().item() for tensor in inputs.tensors().values())):
         return inputs, None
     if not (torch.isfinite(inputs.viewmats).all() and torch.isfinite(inputs.Ks).all()):
         raise ValueError("viewmats or Ks has a NaN or an infinity: look at what last changed the cameras")
