@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dyngs_plugins.doctor import Finding
 from dyngs_plugins.doctor_probe import Answer, run_jobs
+from dyngs_plugins.folders import torch_extensions_folder
 
 OLDEST, TOO_NEW = (3, 10), (3, 13)
 REQUIRED = {"torch": "torch", "nerfstudio": "nerfstudio", "gsplat": "gsplat", "numpy": "numpy", "tyro": "tyro",
@@ -155,8 +156,7 @@ def check_disk() -> Iterator[Finding]:
 
 def _kernels_folder() -> Path:
     """Where torch compiles gsplat's kernels; the nearest folder around it while there is none."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cache / "torch_extensions").absolute()
+    folder = torch_extensions_folder()
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 

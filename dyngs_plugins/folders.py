@@ -1,4 +1,4 @@
-"""Folders that appear complete or not at all."""
+"""Folders that appear complete or not at all, and where files go that others keep."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def place_for(folder: Path) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyngs-plugins"
     digest = hashlib.sha256(str(absolute.parent).encode()).hexdigest()[:16]
     return Path(os.environ.get("DYNGS_CACHE") or home) / "copies" / digest / absolute.name
+
+
+def torch_extensions_folder() -> Path:
+    """Where torch keeps the kernels that it compiles. ``TORCH_EXTENSIONS_DIR`` moves it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cache / "torch_extensions").absolute()
 
 
 def _move_into_place(partial: Path, out: Path) -> None:

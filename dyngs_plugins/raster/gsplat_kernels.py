@@ -22,6 +22,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from dyngs_plugins.folders import torch_extensions_folder
+
 _BACKEND = "gsplat.cuda._backend"
 ON_THE_CPU = "or use the CPU: write CUDA_VISIBLE_DEVICES= before the command"
 """All commands of the host understand it; ``--machine.device-type`` is one of ns-train's alone."""
@@ -57,7 +59,8 @@ def load_gsplat_kernels() -> None:
             backend = importlib.import_module(_BACKEND)
     except (ImportError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         raise ImportError(
-            f"gsplat's CUDA kernels did not compile with {toolkit}: {_end(str(error))}\n"
+            _nowhere_to_keep(error)
+            or f"gsplat's CUDA kernels did not compile with {toolkit}: {_end(str(error))}\n"
             f"Try another toolkit of the same CUDA as torch's ({torch.version.cuda}) in CUDA_HOME, or a g++ that it "
             f"supports in CXX, {ON_THE_CPU}"
         ) from error
@@ -195,6 +198,19 @@ def _link_runtime(toolkit: Toolkit, links: Path) -> Path | None:
         return None
     (links / "libcudart.so").symlink_to(versioned)
     return links
+
+
+def _nowhere_to_keep(error: Exception) -> str | None:
+    """What to do where the error is about the folder of compiled kernels, one in it or one around it; else None."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str):
+        return None
+    folder, where = torch_extensions_folder().resolve(), Path(error.filename).resolve()
+    if not (where.is_relative_to(folder) or folder.is_relative_to(where)):
+        return None
+    return (
+        f"gsplat compiles its CUDA kernels, and {where}, where torch would keep them, cannot be written "
+        f"({error.strerror}). Set TORCH_EXTENSIONS_DIR to a folder of yours, {ON_THE_CPU}"
+    )
 
 
 def _end(text: str, characters: int = 1500) -> str:

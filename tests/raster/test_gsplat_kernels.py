@@ -13,6 +13,7 @@ from torch.utils import cpp_extension
 
 from dyngs_plugins.raster import backends, gsplat_kernels
 from dyngs_plugins.raster.gsplat_kernels import Toolkit, find_toolkit, kernels_problem, load_gsplat_kernels
+from dyngs_plugins.user_errors import is_mistake_of_user
 
 BACKEND = "gsplat.cuda._backend"
 
@@ -155,6 +156,29 @@ def test_a_failed_compilation_is_one_message(importing, error):
         load_gsplat_kernels()
     assert len(str(raised.value)) < 2500
     assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_folder_that_cannot_be_written_is_one_sentence(machine, monkeypatch, named):
+    """gsplat's own import, up to where it makes the folder. A file is in the way: not even root makes folders in it."""
+    monkeypatch.setenv("CUDA_HOME", str(toolkit(machine / "cuda", "13.0")))
+    monkeypatch.delitem(sys.modules, BACKEND, raising=False)
+    (machine / "file").touch()
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR" if named else "XDG_CACHE_HOME", str(machine / "file" / "here"))
+    with pytest.raises(
+        ImportError, match=r"cannot be written \(Not a directory\)\. Set TORCH_EXTENSIONS_DIR"
+    ) as raised:
+        load_gsplat_kernels()
+    assert str(machine / "file") in str(raised.value)
+    assert "Try another toolkit" not in str(raised.value)
+    assert is_mistake_of_user(raised.value)
+
+
+def test_another_file_that_is_missing_is_no_matter_of_the_folder(importing):
+    importing.answer = FileNotFoundError(2, "No such file or directory", "/opt/nvcc")
+    with pytest.raises(ImportError, match="did not compile with CUDA 13.0 in .*/opt/nvcc"):
+        load_gsplat_kernels()
 
 
 def test_an_import_without_kernels_is_tried_again(importing, monkeypatch):
