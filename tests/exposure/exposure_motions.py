@@ -22,15 +22,9 @@ TIMES = torch.linspace(0, 1, 13, dtype=torch.float64)
 Moved = tuple[MotionField, GaussianSet]
 
 
-@functools.cache
-def motion_configs() -> dict[str, MotionFieldConfig]:
-    """One config of every motion field that a method uses, by the field's class name."""
-    return smaller_motion_configs()
-
-
 def can_move(name: str) -> bool:
     """Whether a field has any numbers of its own to say a motion with."""
-    field = copy.deepcopy(motion_configs()[name]).setup(num_frames=FRAMES)
+    field = copy.deepcopy(smaller_motion_configs()[name]).setup(num_frames=FRAMES)
     return bool(field.columns()) or any(True for _ in field.parameters())
 
 
@@ -65,7 +59,7 @@ def stirred(name: str) -> Moved:
 
 @functools.cache
 def _stirred(name: str) -> Moved:
-    field, gaussians = start(motion_configs()[name], cloud(12), torch.tensor([0.4, 0.1, 0.0]))
+    field, gaussians = start(smaller_motion_configs()[name], cloud(12), torch.tensor([0.4, 0.1, 0.0]))
     stir(field, 0.02)
     generator = torch.Generator().manual_seed(0)
     if field.starts_from == "points":
@@ -85,7 +79,7 @@ def at_rest(name: str) -> Moved:
 
 @functools.cache
 def _at_rest(name: str) -> Moved:
-    field, gaussians = start(starting_still(motion_configs()[name]), cloud(12), torch.zeros(3))
+    field, gaussians = start(starting_still(smaller_motion_configs()[name]), cloud(12), torch.zeros(3))
     last(gaussians, 7.0)
     return field, gaussians
 
@@ -119,7 +113,9 @@ def gliding(name: str, velocity: tuple[float, float, float], size: float) -> Mov
 def _gliding(name: str, velocity: tuple[float, float, float], size: float) -> Moved:
     places = torch.tensor([[-0.1, -0.5, 4.0], [0.2, 0.0, 4.0], [0.1, 0.5, 4.0]])
     speed = torch.tensor(velocity) * can_move(name)
-    field, gaussians = (part.double() for part in start(starting_still(motion_configs()[name]), places, speed, size))
+    field, gaussians = (
+        part.double() for part in start(starting_still(smaller_motion_configs()[name]), places, speed, size)
+    )
     last(gaussians, 1.5)
     target = seen(gaussians.activated(), size).detach().repeat(len(TIMES), 1, 1)
     target[..., :3] = places + (TIMES - 0.5)[:, None, None] * speed

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from exposure_motions import Moved, motion_configs, stirred
+from exposure_motions import Moved, stirred
 from exposure_scenes import FRAMES, VIEWS, arguments, cloud, make_set, make_views, stir
 from torch import Tensor, nn
+from used_motions import smaller_motion_configs
 
 from dyngs_plugins.exposure.base import ExposureConfig, ExposureModel, InstantExposureConfig, Mode
 from dyngs_plugins.exposure.path import PathExposure
@@ -129,7 +130,7 @@ def count_of(exposure: str, **sizes: int) -> int:
     return len(exposure_model(exposure, **sizes).instants(*arguments(VIEW), mode="train").time)
 
 
-MOTIONS, EXPOSURES = sorted(motion_configs()), sorted(exposure_configs())
+MOTIONS, EXPOSURES = sorted(smaller_motion_configs()), sorted(exposure_configs())
 
 
 def each_pair(applies: Callable[[str], bool] = bool, of_motions: Callable[[str], bool] = bool):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from exposure_motions import motion_configs, stirred
+from exposure_motions import stirred
 from exposure_pairs import (
     EXPOSURES,
     MOTIONS,
@@ -17,6 +17,7 @@ from exposure_pairs import (
     shapes_of,
 )
 from exposure_scenes import FRAMES, VIEWS, stir
+from used_motions import smaller_motion_configs
 
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.motion.base import MotionField
@@ -34,7 +35,7 @@ def test_a_checkpoint_brings_everything_back(motion: str, exposure: str):
 
 
 def field_of(motion: str, frames: int) -> MotionField:
-    return copy.deepcopy(motion_configs()[motion]).setup(num_frames=frames)
+    return copy.deepcopy(smaller_motion_configs()[motion]).setup(num_frames=frames)
 
 
 def keeps_something_of_each_frame(motion: str) -> bool:
