@@ -84,8 +84,7 @@ def principal_axes(covars: Float[Tensor, "n 3 3"]) -> tuple[Float[Tensor, "n 4"]
     variances, axes = torch.linalg.eigh(covars)
     # Axes may form a left-handed frame; an axis turned round spans the same Gaussian.
     axes = axes * torch.where(torch.det(axes) < 0, -1.0, 1.0)[:, None, None]
-    columns = tuple(tuple(axes[:, row, column] for row in range(3)) for column in range(3))
-    return torch.stack(shepperd(columns), dim=-1), variances.clamp_min(1e-14).sqrt()
+    return shepperd(axes.permute(2, 1, 0)).T, variances.clamp_min(1e-14).sqrt()
 
 
 def concatenate(parts: list[Gaussians], instants: int) -> Gaussians:

@@ -96,8 +96,8 @@ def exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 4 4"]:
 
 def log(motion: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 6"]:
     """The twist [rho, phi] of a rigid motion that turns by less than half a turn: the inverse of `exp`."""
-    columns = tuple(motion[..., :3, j].unbind(-1) for j in range(3))
-    phi = quaternion_log(torch.stack(rotations.shepperd(columns), dim=-1))  # type: ignore[arg-type]
+    columns = motion[..., :3, :3].movedim((-1, -2), (0, 1))
+    phi = quaternion_log(rotations.shepperd(columns).movedim(0, -1))
     squared = (phi * phi).sum(-1, keepdim=True)
     angle = _angle(squared)
     # V^-1 = I - [phi]x / 2 + d [phi]x^2 with d = (1 - (a/2) cot(a/2)) / a^2

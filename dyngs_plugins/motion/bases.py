@@ -62,18 +62,29 @@ class MotionBases(MotionField):
 
     def bases_at(self, times: Float[Tensor, "b"]) -> Float[Tensor, "b 9 k"]:
         """Rotation (6) and translation (3) of every basis at continuous times, linear between frames."""
-        last = self.num_frames - 1
-        u = times.clamp(0, 1) * last
-        left = u.detach().floor().long().clamp(0, max(last - 1, 0))
-        right = (left + 1).clamp_max(last)
-        fraction = (u - left)[:, None, None]
         table = torch.cat([self.rots, self.transls], dim=-1).permute(1, 2, 0)  # [T, 9, K]
-        return table.index_select(0, left) * (1 - fraction) + table.index_select(0, right) * fraction
+        return (self._frame_weights(times) @ table.flatten(1)).unflatten(1, table.shape[1:])
+
+    def _frame_weights(self, times: Float[Tensor, "b"]) -> Float[Tensor, "b t"]:
+        """How much of each frame is in the blend at each time: of two frames at most.
+
+        With them the blend is one matrix product, forward and backward; frames picked by index would be more launches.
+        """
+        last = self.num_frames - 1
+        if last == 0:
+            return self.rots.new_ones(len(times), 1)
+        u = times.clamp(0, 1) * last
+        left = u.detach().long().clamp_max(last - 1)
+        right_share = (u - left).to(self.rots.dtype)
+        frames, shares = torch.stack([left, left + 1], 1), torch.stack([1 - right_share, right_share], 1)
+        return right_share.new_zeros(len(times), self.num_frames).scatter(1, frames, shares)
 
     def blend(self, gaussians: Gaussians, times: Float[Tensor, "b"]) -> Float[Tensor, "n b 9"]:
         """Every Gaussian's blend of the bases at every time: two vectors that span its rotation, and its translation."""
         weights = torch.softmax(gaussians.columns["motion_coefs"], dim=-1)
         bases = self.bases_at(times).reshape(-1, self.num_bases)
+        if weights.is_cuda:  # components in front, as `move_rigidly` wants them there
+            return (bases @ weights.T).unflatten(0, (-1, 9)).permute(2, 0, 1)
         return (weights @ bases.T).reshape(-1, times.shape[0], 9)
 
     def positions(self, gaussians: Gaussians, times: Float[Tensor, "b"]) -> Float[Tensor, "b n 3"]:

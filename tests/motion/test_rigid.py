@@ -35,6 +35,24 @@ def test_derivatives_agree_with_finite_differences():
     assert torch.autograd.gradcheck(move_rigidly_reference, (blend, means, quats))
 
 
+@pytest.mark.parametrize("diagonal", [(1.0, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, 1)])
+def test_derivatives_at_half_turns_and_at_none(diagonal: tuple[float, float, float]):
+    """Where one or three of the quaternion's numbers are 0, and their roots have no derivative."""
+    blend, means, quats = inputs(1, 1)
+    with torch.no_grad():
+        blend[..., :6] = rotations.matrix_to_6d(torch.diag(torch.tensor(diagonal, dtype=torch.float64)))
+    assert torch.autograd.gradcheck(move_rigidly_reference, (blend, means, quats))
+
+
+def test_vectors_without_a_direction_give_finite_numbers():
+    blend, means, quats = inputs(2, 1)
+    with torch.no_grad():
+        blend[0, :, :6] = 0.0
+        blend[1, :, 3:6] = 2 * blend[1, :, :3]
+    results = values_and_gradients(move_rigidly_reference, [blend, means, quats], True)
+    assert all(torch.isfinite(result).all() for result in results)
+
+
 def test_gram_schmidt_of_any_two_vectors_is_a_rotation():
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(500, 6, generator=generator)
