@@ -21,7 +21,8 @@ PIXELS = 480 * 853
 def is_footage(root: Path) -> bool:
     """Whether a path is a film, or a folder of images that no layout claims."""
     from dataparsers.registry import claims
-    from dyngs_plugins.priors.footage import bare_images, is_film
+    from dyngs_plugins.priors.footage import bare_images
+    from dyngs_plugins.priors.footage_hints import is_film
 
     if root.is_file():
         return is_film(root)

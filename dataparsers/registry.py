@@ -11,8 +11,11 @@ from pathlib import Path
 
 import dataparsers
 from dataparsers.base import Layout
-from dataparsers.video_frames import VIDEO_SUFFIXES
+from dyngs_plugins.priors.film import FILM_SUFFIXES
+from dyngs_plugins.priors.footage_hints import hint
 
+SCENE_SUFFIXES = (".json", ".npy", ".yml", ".yaml", ".bin", ".png", ".jpg")
+"""Of files that lie in scenes; one given in place of its folder is answered with the folder."""
 MOST_NEIGHBOURS = 200
 """How many folders beside a wrong one are looked into for a hint."""
 
@@ -52,7 +55,9 @@ def recognise(root: Path) -> Recognised:
         raise ValueError(_file_for_a_folder(root))
     if not root.is_dir():
         here = "" if root.is_absolute() else f" This path starts where you are, {Path.cwd()}; a run keeps it as given."
-        raise FileNotFoundError(f"{root}: no such folder. Expected a scene's folder; pass it with --data.{here}")
+        raise FileNotFoundError(
+            f"{root}: no such file or folder. Expected a film or a scene's folder; pass it with --data.{here}"
+        )
     found = claims(root)
     if not found:
         raise FileNotFoundError(
@@ -95,7 +100,8 @@ def looked_for(root: Path) -> str:
 def nearby(root: Path) -> str:
     """Which folder to pass instead, or how to get cameras for images that have none."""
     return neighbour(root) or (
-        "Images alone have no cameras. `dyngs process FOLDER --out CLIP` solves them and makes a clip with depth, masks and "
+        f"{hint(root)} ".lstrip()
+        + "Images alone have no cameras. `dyngs process FOLDER --out CLIP` solves them and makes a clip with depth, masks and "
         "tracks, as it does of a film."
     )
 
@@ -118,12 +124,14 @@ def neighbour(root: Path) -> str | None:
 
 
 def _file_for_a_folder(path: Path) -> str:
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+    if path.suffix.lower() in FILM_SUFFIXES:
         return (
             f"{path}: this is a film, expected a scene's folder. Make a clip of it with `dyngs process {path} --out CLIP` "
             "and pass --data CLIP."
         )
-    return f"{path}: this is a file, expected a scene's folder. Pass --data {path.parent}."
+    inner = path.suffix.lower() in SCENE_SUFFIXES and path.parent.name
+    scene = f" Pass --data {path.parent}." if inner else ""
+    return f"{path}: this is a file, expected a scene's folder or a film ({', '.join(FILM_SUFFIXES[:4])}, ...).{scene}"
 
 
 def _first_names(expects: str) -> list[str]:

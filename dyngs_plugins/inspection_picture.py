@@ -98,7 +98,8 @@ def check_out(root: Path, out: Path) -> None:
         raise ValueError(f"{out}: expected a name that ends in .png. Choose another --out.")
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(
-            f"{out}: this is in the folder that is inspected, where loaders would find it. Choose another --out."
+            f"{out}: this is in the folder that is inspected, where loaders would find it. Choose another place, "
+            f"such as --out {root.resolve().parent / 'inspect.png'}."
         )
 
 

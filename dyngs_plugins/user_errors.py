@@ -1,12 +1,14 @@
 """Mistakes of users end in one message instead of a traceback: in ``dyngs``, and in the host's commands once they run ours.
 
 An error is a user's if code of this project raised it, as the innermost frame, in one of the kinds below or as an
-ImportError that is about no module; it then says what was found, what was expected and what to try. Whatever a library
-raises is a bug, and keeps its traceback.
+ImportError that is about no module; it then says what was found, what was expected and what to try. A place that the
+system will not let anybody write to is a user's too, whoever met it. Whatever else a library raises is a bug, and keeps its
+traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ from types import TracebackType
 
 OUR_PACKAGES = ("dyngs_plugins", "dataparsers", "method_configs")
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR)
+"""What the system says of a place that is read-only, full, somebody else's, or under a file."""
 TRACEBACK_VARIABLE = "DYNGS_TRACEBACK"
 """Set to 1 it shows the traceback of a user's mistake too."""
 
@@ -23,7 +27,27 @@ def is_mistake_of_user(error: BaseException) -> bool:
     # Python's own import errors name the module; ours say what a machine lacks.
     lacks = isinstance(error, ImportError) and error.name is None
     kind = isinstance(error, USER_ERRORS) or lacks
-    return kind and raised_by_us(error) and not os.environ.get(TRACEBACK_VARIABLE)
+    told = (kind and raised_by_us(error)) or is_refused(error)
+    return told and not os.environ.get(TRACEBACK_VARIABLE)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the system did not let a file or a folder be read or written, which it names."""
+    return isinstance(error, OSError) and error.errno in REFUSALS and error.filename is not None
+
+
+def message_of(error: BaseException) -> str:
+    """What a user is told of a mistake."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    if error.filename is None:
+        return error.strerror  # ours, raised with the system's number for those who catch it
+    if not is_refused(error):
+        return str(error)
+    return (
+        f"{error.filename}: the system does not let it be read or written ({error.strerror}). Expected a place where you may "
+        "do both: choose another one, change its permissions, or free some space."
+    )
 
 
 def raised_by_us(error: BaseException) -> bool:
@@ -44,6 +68,6 @@ def end_in_one_message() -> None:
 
 def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     if is_mistake_of_user(error):
-        print(f"{Path(sys.argv[0]).name}: {error}\n({TRACEBACK_VARIABLE}=1 shows where.)", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: {message_of(error)}\n({TRACEBACK_VARIABLE}=1 shows where.)", file=sys.stderr)
     else:
         _tell.before(kind, error, traceback)  # type: ignore[attr-defined]

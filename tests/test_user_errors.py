@@ -1,12 +1,13 @@
 """A user's mistake ends a command of the host in one message; a bug keeps its traceback."""
 
+import errno
 import subprocess
 import sys
 
 import pytest
 
 from dyngs_plugins.raster import gsplat_kernels
-from dyngs_plugins.user_errors import is_mistake_of_user, raised_by_us
+from dyngs_plugins.user_errors import is_mistake_of_user, message_of, raised_by_us
 
 SCRIPT = """
 import sys
@@ -54,3 +55,18 @@ def test_what_a_machine_lacks_is_one_message_and_a_missing_module_is_not(monkeyp
         exec(code, {"__name__": "dyngs_plugins.anything"})
     assert raised_by_us(missing.value)
     assert not is_mistake_of_user(missing.value)
+
+
+def test_the_number_of_an_error_of_ours_is_not_told():
+    assert message_of(OSError(errno.ENOSPC, "clip: the disk is full.")) == "clip: the disk is full."
+    assert message_of(ValueError("found 3")) == "found 3"
+
+
+def test_what_the_system_refuses_is_a_users_mistake_and_a_missing_file_of_a_library_is_not(tmp_path, monkeypatch):
+    monkeypatch.delenv("DYNGS_TRACEBACK", raising=False)
+    refused = PermissionError(errno.EROFS, "Read-only file system", "/disk/clip")
+    assert is_mistake_of_user(refused)
+    assert message_of(refused).startswith(
+        "/disk/clip: the system does not let it be read or written (Read-only file system)"
+    )
+    assert not is_mistake_of_user(FileNotFoundError(errno.ENOENT, "No such file or directory", "weights.bin"))

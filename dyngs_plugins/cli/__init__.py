@@ -3,6 +3,7 @@
 Modules of commands import nothing heavy at their top, so that ``dyngs --help`` answers at once.
 """
 
+import difflib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import tyro
 
 from dyngs_plugins.cli import convert, doctor, inspect, kernels, masks, path, process, relocate, sample
-from dyngs_plugins.user_errors import is_mistake_of_user
+from dyngs_plugins.user_errors import is_mistake_of_user, message_of
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample.sample,
@@ -34,6 +35,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     # Nerfstudio's, about a newer torch than it was written for: nothing that a user could do anything about.
     warnings.filterwarnings("ignore", message="`torch.*is deprecated", category=FutureWarning)
+    args = sys.argv[1:] if args is None else args
+    _check_command(args)
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -44,5 +47,15 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         if not is_mistake_of_user(error):
             raise
-        print(f"dyngs: {error}", file=sys.stderr)
+        print(f"dyngs: {message_of(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _check_command(args: Sequence[str]) -> None:
+    """End with the nearest command where the first word is none: tyro would take it for an option, and list its guesses."""
+    if not args or args[0].startswith("-") or args[0] in COMMANDS:
+        return
+    nearest = difflib.get_close_matches(args[0], COMMANDS, n=1)
+    meant = f" Did you mean `dyngs {nearest[0]}`?" if nearest else ""
+    print(f"dyngs: {args[0]}: no such command; expected one of {', '.join(COMMANDS)}.{meant}", file=sys.stderr)
+    sys.exit(2)

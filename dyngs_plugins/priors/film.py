@@ -162,7 +162,8 @@ def film_facts(path: Path) -> FilmFacts:
                 if picture is not None:
                     return _facts(container, stream, picture)
     except (FFmpegError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be opened as a film ({error}; {path.stat().st_size} bytes). Expected a complete "
+        why = getattr(error, "strerror", None) or error  # without FFmpeg's number, which says nothing to anybody
+        raise ValueError(f"{path}: cannot be opened as a film ({why}; {path.stat().st_size} bytes). Expected a complete "
                          "video file such as .mp4 or .mov: copy it again, or convert it with ffmpeg.") from error  # fmt: skip
     raise ValueError(f"{path}: not one frame can be decoded. Expected a film; this file is truncated or damaged from its "
                      "start on: copy it again.")  # fmt: skip

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -14,10 +13,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from dyngs_plugins.priors.film import FILM_SUFFIXES, Damage, FilmFacts, film_facts, packet_times, read_film
+from dyngs_plugins.priors.film import Damage, FilmFacts, film_facts, packet_times, read_film
+from dyngs_plugins.priors.footage_hints import films_in, hint, is_film
 from dyngs_plugins.priors.stills import exif_focal, read_still, still_files, still_size
 
 T = TypeVar("T")
+FEWEST_STILLS = 3
+"""A folder with films and fewer images than this is a folder of films, whose images are posters and the like."""
 DEFAULT_SHORT_SIDE = 480
 """Pixels of the shorter side of frames, unless the user says otherwise: what weight-free priors handle in minutes."""
 
@@ -146,8 +148,9 @@ class Stills:
     def __init__(self, path: Path) -> None:
         self.path, self.files = path, still_files(path)
         if not self.files:
-            raise FileNotFoundError(f"{path}: no images. Expected a film, or a folder of .png or .jpg images; found "
-                                    f"{_suffixes(path)}.")  # fmt: skip
+            raise FileNotFoundError(
+                f"{path}: no images. Expected a film, or a folder of .png or .jpg images.{hint(path)}"
+            )
         self.size = still_size(self.files)
         self._transparent = 0
 
@@ -213,11 +216,6 @@ def evenly(frames: Iterable[T], fps: float, seconds: Callable[[T], float]) -> It
         yield held[2]
 
 
-def is_film(path: Path) -> bool:
-    """Whether a file's name is that of a film."""
-    return path.suffix.lower() in FILM_SUFFIXES
-
-
 def find_footage(root: Path, right: Path | None = None) -> list[tuple[str, Footage]]:
     """The cameras' footage by name: one, or with `right` a stereo pair, or one for each folder or film of simultaneous
     cameras (`left/` and `right/`, or `cam*/`).
@@ -226,6 +224,8 @@ def find_footage(root: Path, right: Path | None = None) -> list[tuple[str, Foota
         FileNotFoundError, ValueError: nothing there, or the cameras' pictures differ in size.
     """
     paths = [root, right] if right is not None else _cameras_of(root) or [root]
+    if paths == [root] and films_in(root) and len(still_files(root)) < FEWEST_STILLS:
+        raise ValueError(f"{root}: a folder of films, expected one film or a folder of images.{hint(root)}")
     found: list[tuple[str, Footage]] = [(f"camera{i}", open_footage(path)) for i, path in enumerate(paths)]
     sizes = {footage.size for _, footage in found}
     if len(sizes) > 1:
@@ -250,13 +250,6 @@ def open_footage(path: Path) -> Footage:
 def bare_images(root: Path) -> bool:
     """Whether a folder holds images that nobody has solved cameras for, as one sequence or one per camera."""
     return bool(still_files(root) or still_files(root / "images") or _cameras_of(root))
-
-
-def _suffixes(folder: Path) -> str:
-    """What lies in a folder, by suffix; phones' .heic images among them."""
-    counts = Counter(p.suffix.lower() or "without suffix" for p in folder.iterdir() if p.is_file())
-    listed = ", ".join(f"{n} files {suffix}" for suffix, n in counts.most_common(3)) or "no files"
-    return f"{listed} (convert .heic to .jpg first)" if ".heic" in counts else listed
 
 
 def _cameras_of(root: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dyngs_plugins.priors.clip_files import ClipInfo, read_clip_json
+from dyngs_plugins.priors.footage_hints import hint
 from dyngs_plugins.priors.llff_files import read_poses_bounds
 from dyngs_plugins.priors.providers.inputs import FrameSequence, read_rgb
 from dyngs_plugins.priors.som_files import read_cameras
@@ -50,7 +51,7 @@ def read_source(root: Path) -> Source:
         return read_clip(root)
     if any(image_files(folder) for folder in (root / "images").glob("*")):
         return read_clip(root)
-    raise FileNotFoundError(f"{root}: no images found. {SUPPORTED}")
+    raise FileNotFoundError(f"{root}: no images found. {SUPPORTED}{hint(root)}")
 
 
 def read_llff(root: Path) -> Source:

@@ -169,7 +169,7 @@ def test_the_default_picture_is_refused_inside_the_data(tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path / "fern")
     with pytest.raises(SystemExit):
         main(["inspect", "."])
-    assert "Choose another --out." in capsys.readouterr().err
+    assert f"such as --out {tmp_path / 'inspect.png'}." in capsys.readouterr().err
 
 
 def test_names_that_do_not_exist_are_answered(tmp_path, capsys):
@@ -188,3 +188,43 @@ def test_a_real_capture(tmp_path):
     assert "lenses (undistorted by our methods)" in said
     assert "1291 to start from, with colours: COLMAP's points" in said
     assert "ARE training images" not in said
+
+
+def test_footage_too_short_and_a_path_with_spaces(tmp_path, capsys):
+    film = tmp_path / "im Café.mp4"
+    write_video(film, [np.full((48, 64, 3), 90, np.uint8)], fps=25)
+    main(["inspect", str(film), "--out", str(tmp_path / "a.png")])
+    said = capsys.readouterr().out
+    assert "frames    1 frame, " in said
+    assert "note      So short a piece tells little of depth and motion; expected 12 frames or more." in said
+    assert f"`dyngs process '{film}' --out CLIP`" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("IMG_1.HEIC", "It holds 1 .heic images, which are not read: convert them to .jpg"),
+        ("walk.mp4", "a folder of films, expected one film or a folder of images. It holds 1 film: pass one, as "),
+    ],
+)
+def test_a_folder_of_a_phones_images_or_films(tmp_path, capsys, name, told):
+    root = tmp_path / "phone"
+    root.mkdir()
+    (root / name).write_bytes(b"anything")
+    if name.endswith(".mp4"):
+        Image.new("RGB", (64, 48)).save(root / "poster.png")
+    with pytest.raises(SystemExit):
+        main(["inspect", str(root), "--out", str(tmp_path / "a.png")])
+    assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["process", str(root), "--out", str(tmp_path / "clip")])
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "clip").exists()
+
+
+def test_a_file_that_is_no_film(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(SystemExit):
+        main(["inspect", str(tmp_path / "notes.txt"), "--out", str(tmp_path / "a.png")])
+    said = capsys.readouterr().err
+    assert "notes.txt: this is a file, expected a scene's folder or a film (.mp4, .mov, .m4v, .mkv, ...).\n" in said

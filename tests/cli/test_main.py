@@ -77,3 +77,28 @@ def test_the_hosts_age_is_nothing_to_tell_a_user(monkeypatch):
         warnings.simplefilter("always")
         cli.main(["old"])
     assert [str(warning.message) for warning in told] == ["Something of ours changes."]
+
+
+def test_a_misspelled_command_names_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["proces", "film.mp4", "--out", "clip"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("dyngs: proces: no such command; expected one of sample, process, ")
+    assert said.endswith("Did you mean `dyngs process`?\n")
+
+
+def test_a_place_that_cannot_be_written_is_one_message_whoever_met_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DYNGS_TRACEBACK", raising=False)
+    (tmp_path / "film.mp4").write_text("no folder")
+    monkeypatch.setattr(
+        cli, "COMMANDS", {"write": lambda: (tmp_path / "film.mp4" / "clip").mkdir(parents=True), "b": bug}
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["write"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"dyngs: {tmp_path / 'film.mp4' / 'clip'}: the system does not let it be read or written (Not a"
+    )
+    assert "choose another one" in said

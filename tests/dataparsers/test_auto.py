@@ -278,12 +278,15 @@ def test_a_film_is_no_folder(tmp_path, name):
 def test_another_file_is_no_folder_either(tmp_path):
     (tmp_path / "transforms.json").write_text(json.dumps({}))
     said = message(AutoDataParserConfig(data=tmp_path / "transforms.json"))
-    assert said.endswith(f"this is a file, expected a scene's folder. Pass --data {tmp_path}.")
+    assert said.endswith(f"expected a scene's folder or a film (.mp4, .mov, .m4v, .mkv, ...). Pass --data {tmp_path}.")
 
 
 def test_no_such_folder(tmp_path):
     said = message(AutoDataParserConfig(data=tmp_path / "nowhere"), FileNotFoundError)
-    assert said == f"{tmp_path / 'nowhere'}: no such folder. Expected a scene's folder; pass it with --data."
+    assert (
+        said
+        == f"{tmp_path / 'nowhere'}: no such file or folder. Expected a film or a scene's folder; pass it with --data."
+    )
 
 
 def test_a_missing_relative_folder_may_be_seen_from_elsewhere(tmp_path, monkeypatch):
