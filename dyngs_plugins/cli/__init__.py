@@ -4,6 +4,7 @@ Modules of commands import nothing heavy at their top, so that ``dyngs --help`` 
 """
 
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import tyro
 
 from dyngs_plugins.cli import convert, doctor, inspect, kernels, masks, path, process, relocate, sample
-from dyngs_plugins.user_errors import is_mistake_of_user, message_of
+from dyngs_plugins.user_errors import TRACEBACK_VARIABLE, is_mistake_of_user, message_of
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample.sample,
@@ -26,12 +27,15 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "kernels": kernels.kernels,
 }
 """Name of each subcommand and the function that is its command line and its help."""
+STOPPED_BY_HAND = 130
+"""Exit code of a command that ctrl-C stopped, as shells have it."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run ``dyngs``. A mistake of the user ends in one message and exit code 2; a bug keeps its traceback.
+    """Run ``dyngs``. A mistake of the user ends in one message and exit code 2, ctrl-C in one and 130; a bug keeps its
+    traceback.
 
-    Set DYNGS_TRACEBACK=1 to see the traceback of a user's mistake too.
+    Set DYNGS_TRACEBACK=1 to see where it was in every case.
     """
     # Nerfstudio's, about a newer torch than it was written for: nothing that a user could do anything about.
     warnings.filterwarnings("ignore", message="`torch.*is deprecated", category=FutureWarning)
@@ -49,6 +53,12 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         print(f"dyngs: {message_of(error)}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        goes_on = " What is finished is kept: the same command goes on from there." if args[0] == "process" else ""
+        print(f"\ndyngs: stopped.{goes_on}", file=sys.stderr)
+        sys.exit(STOPPED_BY_HAND)
 
 
 def _check_command(args: Sequence[str]) -> None:

@@ -102,3 +102,22 @@ def test_a_place_that_cannot_be_written_is_one_message_whoever_met_it(tmp_path, 
         f"dyngs: {tmp_path / 'film.mp4' / 'clip'}: the system does not let it be read or written (Not a"
     )
     assert "choose another one" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("process", " What is finished is kept: the same command goes on from there."), ("convert", "")],
+)
+def test_ctrl_c_shows_no_traceback(command, told, monkeypatch, capsys):
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("DYNGS_TRACEBACK", raising=False)
+    monkeypatch.setattr(cli, "COMMANDS", {command: stopped, "other": stopped})
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == f"\ndyngs: stopped.{told}\n"
+    monkeypatch.setenv("DYNGS_TRACEBACK", "1")
+    with pytest.raises(KeyboardInterrupt):
+        cli.main([command])
