@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchvision.utils as vutils
@@ -20,6 +20,7 @@ from dyngs_plugins.metrics.image import mean_scores, standard_deviations
 from dyngs_plugins.metrics.lpips import backbone, missing_message
 from dyngs_plugins.model import DynamicModel, DynamicModelConfig
 from dyngs_plugins.relocation import check_data_of_run
+from dyngs_plugins.run_options import check_one_device
 from dyngs_plugins.user_errors import end_in_one_message
 
 
@@ -34,7 +35,25 @@ class DynamicPipelineConfig(GrowingConfig, VanillaPipelineConfig):
     """How ``ns-eval`` aligns test cameras for the scores that say so."""
 
 
-class DynamicPipeline(VanillaPipeline):
+class RunPipeline(VanillaPipeline):
+    """The host's pipeline; a trained run whose data is not where it was says how to name the new place."""
+
+    def __init__(
+        self,
+        config: VanillaPipelineConfig,
+        device,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        grad_scaler=None,
+    ):
+        end_in_one_message()
+        if test_mode != "val":  # a trained run is opened
+            check_data_of_run(config.datamanager)
+        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+
+
+class DynamicPipeline(RunPipeline):
     """The host's pipeline with batches of frames, stages without rendering, and protocols in the evaluation."""
 
     config: DynamicPipelineConfig
@@ -45,19 +64,12 @@ class DynamicPipeline(VanillaPipeline):
         self,
         config: DynamicPipelineConfig,
         device,
-        test_mode="val",
+        test_mode: Literal["test", "val", "inference"] = "val",
         world_size: int = 1,
         local_rank: int = 0,
         grad_scaler=None,
     ):
-        end_in_one_message()
-        if world_size > 1:
-            raise ValueError(
-                f"{world_size} devices were asked for, but density control replaces parameters, so a run uses one. "
-                "Train several scenes side by side instead, one process per device (CUDA_VISIBLE_DEVICES=0, 1, ...)."
-            )
-        if test_mode != "val":  # a trained run is opened
-            check_data_of_run(config.datamanager)
+        check_one_device(world_size, f"world_size {world_size}")
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
         known = [self.datamanager.train_dataset.cameras]
         if self.datamanager.eval_dataset is not None:

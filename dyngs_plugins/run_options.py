@@ -1,4 +1,4 @@
-"""What of the host's options a run of Gaussians cannot do, said before anything is written and any process is started.
+"""What of the host's options a run cannot do, said before anything is written and any process is started.
 
 The host itself would find out in a child process, in the middle of training, or not at all.
 """
@@ -18,38 +18,62 @@ if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
 
 
+def check_surroundings(config: TrainerConfig) -> None:
+    """Refuse options of the host's trainer that this machine cannot follow, whatever the method.
+
+    Raises:
+        ValueError: with what was found, what was expected and what to try.
+    """
+    if config.machine.device_type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"--machine.device-type cuda, but torch {torch.__version__} finds no GPU here. `dyngs doctor` says what "
+            "is missing; in a cluster's job, ask for a GPU. Leave the option out to train on the CPU."
+        )
+    if config.is_viewer_enabled():
+        check_port(config.viewer.websocket_port)
+
+
 def check_options(config: TrainerConfig) -> None:
-    """Refuse options of the host's trainer that these methods cannot follow.
+    """Refuse options of the host's trainer that methods of Gaussians, or this machine, cannot follow.
 
     Raises:
         ValueError: with what was found, what was expected and what to try.
     """
     machine = config.machine
-    if machine.num_devices * machine.num_machines != 1:
-        raise ValueError(
-            f"--machine.num-devices {machine.num_devices} --machine.num-machines {machine.num_machines}: density control "
-            "adds and removes parameters, which copies of a model on several devices cannot follow, so a run uses one "
-            "device. Train several scenes side by side instead, one ns-train per GPU: CUDA_VISIBLE_DEVICES=0 ns-train ..., "
-            "CUDA_VISIBLE_DEVICES=1 ns-train ..."
-        )
+    check_one_device(
+        machine.num_devices * machine.num_machines,
+        f"--machine.num-devices {machine.num_devices} --machine.num-machines {machine.num_machines}",
+    )
     if machine.device_type == "mps":
         raise ValueError("--machine.device-type mps: Gaussians are rasterized on cuda or cpu. Leave the option out.")
-    if machine.device_type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"--machine.device-type cuda, but torch {torch.__version__} finds no GPU here. `dyngs doctor` says what "
-            "is missing; in a cluster's job, ask for a GPU. Leave the option out to train on the CPU."
-        )
     if config.mixed_precision:
         raise ValueError(
             "--mixed-precision True would compute motion and positions in 16 bits, which hold three digits, and these "
             "methods and gsplat's kernels need 32. Leave the option out."
         )
-    if config.is_viewer_enabled():
-        check_port(config.viewer.websocket_port)
     if config.use_grad_scaler:
         raise ValueError(
             "--use-grad-scaler True multiplies gradients by thousands before density control compares them with its "
             "thresholds, so that every Gaussian would be split. It serves mixed precision alone. Leave the option out."
+        )
+    check_surroundings(config)
+
+
+def check_one_device(number: int, asked: str) -> None:
+    """Refuse a run of Gaussians on several devices.
+
+    Args:
+        number: of devices, over all machines.
+        asked: what asked for them, as the user or the caller wrote it.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if number != 1:
+        raise ValueError(
+            f"{asked}: density control adds and removes parameters, which copies of a model on several devices cannot "
+            "follow, so a run uses one device. Train several scenes side by side instead, one ns-train per GPU: "
+            "CUDA_VISIBLE_DEVICES=0 ns-train ..., CUDA_VISIBLE_DEVICES=1 ns-train ..."
         )
 
 

@@ -9,12 +9,13 @@ import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from dyngs_plugins.checkpoint_files import check_complete, check_load_dir, folder_for_partial, remove_others
 from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.pipeline import DynamicPipelineConfig
-from dyngs_plugins.run_options import check_accumulation, check_options, check_unused
+from dyngs_plugins.run_options import check_accumulation, check_options, check_surroundings, check_unused
 from dyngs_plugins.user_errors import end_in_one_message
 
 # The host's own schedulers put numpy scalars into checkpoints, which `torch.load(weights_only=True)` refuses. Ours hold
@@ -55,21 +56,15 @@ def size_advice(method: str | None, device_type: str) -> str:
 
 
 @dataclass
-class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
-    """The host's trainer with this package's defaults."""
+class RunConfig(GrowingConfig, TrainerConfig):
+    """The host's trainer for any model: it keeps what earlier runs made, and says in one message what cannot be done."""
 
     _target: type = field(default_factory=lambda: DynamicTrainer)
-    pipeline: DynamicPipelineConfig = field(default_factory=DynamicPipelineConfig)
-    max_num_iterations: int = SCHEDULED_LENGTH
-    """Training steps; -1: as long as the method's schedule."""
     machine: MachineConfig = field(default_factory=machine)
-    mixed_precision: bool = False
-    steps_per_save: int = 1000
-    steps_per_eval_batch: int = 0
-    steps_per_eval_image: int = 500
-    steps_per_eval_all_images: int = 0
-    viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(num_rays_per_chunk=1 << 15))
-    vis: str = "viewer"  # type: ignore[assignment]
+
+    def check(self) -> None:
+        """Refuse options that the run cannot follow. See ``run_options.py``."""
+        check_surroundings(self)
 
     def set_timestamp(self) -> None:
         """The host's; and since ``ns-train`` calls it first of all, what it cannot do is said here, before it starts.
@@ -78,7 +73,7 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
             FileExistsError, ValueError: see ``run_options.py``.
         """
         end_in_one_message()
-        check_options(self)
+        self.check()
         super().set_timestamp()
         if self.load_dir is None and self.load_checkpoint is None:
             check_unused(self.get_checkpoint_dir())
@@ -98,9 +93,7 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
             ) from error
 
     def setup(self, **kwargs: Any) -> Any:
-        """The trainer, with an optimizer for every parameter group that the exposure and the cameras may have.
-
-        So any exposure goes with any method; what the method's own optimizers name stays as it is.
+        """The trainer.
 
         Raises:
             FileNotFoundError, ValueError: the checkpoint to resume from is missing or damaged.
@@ -110,6 +103,33 @@ class DynamicTrainerConfig(GrowingConfig, TrainerConfig):
             check_load_dir(self.load_dir, self.load_step)
         elif self.load_checkpoint is not None:
             check_complete(self.load_checkpoint, "Give another one with --load-checkpoint.")
+        return super().setup(**kwargs)
+
+
+@dataclass
+class DynamicTrainerConfig(RunConfig):
+    """A run of Gaussians, with this package's defaults."""
+
+    pipeline: DynamicPipelineConfig = field(default_factory=DynamicPipelineConfig)
+    max_num_iterations: int = SCHEDULED_LENGTH
+    """Training steps; -1: as long as the method's schedule."""
+    mixed_precision: bool = False
+    steps_per_save: int = 1000
+    steps_per_eval_batch: int = 0
+    steps_per_eval_image: int = 500
+    steps_per_eval_all_images: int = 0
+    viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(num_rays_per_chunk=1 << 15))
+    vis: str = "viewer"  # type: ignore[assignment]
+
+    def check(self) -> None:
+        """Refuse options that a run of Gaussians cannot follow. See ``run_options.py``."""
+        check_options(self)
+
+    def setup(self, **kwargs: Any) -> Any:
+        """The trainer, with an optimizer for every parameter group that the exposure and the cameras may have.
+
+        So any exposure goes with any method; what the method's own optimizers name stays as it is.
+        """
         advice = size_advice(self.method_name, self.machine.device_type)
         if advice:
             CONSOLE.log(advice)
@@ -136,6 +156,7 @@ class DynamicTrainer(Trainer):
         check_accumulation(self.config.gradient_accumulation_steps, optimizers.parameters)
         return optimizers
 
+    @check_main_thread
     def save_checkpoint(self, step: int) -> None:
         """The host's file; what was there before stays until it is written."""
         folder = self.checkpoint_dir

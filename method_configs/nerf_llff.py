@@ -3,14 +3,14 @@
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from dataparsers.llff import LlffDataParserConfig
 from dyngs_plugins.nerf import BoundedNeRFModelConfig, PowerDecayConfig
 from dyngs_plugins.papers import Paper, Published
-from dyngs_plugins.trainer import machine
+from dyngs_plugins.pipeline import RunPipeline
+from dyngs_plugins.trainer import RunConfig
 
 PAPER = Paper(
     title="NeRF: Representing Scenes as Neural Radiance Fields for View Synthesis",
@@ -36,18 +36,17 @@ PAPER = Paper(
 )
 
 
-def nerf_pytorch() -> TrainerConfig:
+def nerf_pytorch() -> RunConfig:
     """nerf-pytorch's configuration of fern."""
-    return TrainerConfig(
+    return RunConfig(
         method_name="nerf-llff",
         max_num_iterations=200_000,
         steps_per_save=10_000,
         steps_per_eval_batch=500,
         steps_per_eval_image=5000,
         steps_per_eval_all_images=50_000,
-        machine=machine(),
-        mixed_precision=False,
         pipeline=VanillaPipelineConfig(
+            _target=RunPipeline,
             datamanager=VanillaDataManagerConfig(
                 dataparser=LlffDataParserConfig(protocol="llff", downscale_factor=8, llff_frame=True),
                 train_num_rays_per_batch=1024,

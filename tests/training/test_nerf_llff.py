@@ -8,15 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.scripts import train
+from nerfstudio.utils import writer
+from nerfstudio.utils.eval_utils import eval_setup
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "dataparsers"))
 from host_training import pipeline_losses
 
 from dataparsers.llff import LlffDataParserConfig
+from dyngs_plugins.checkpoint_files import check_load_dir
 from dyngs_plugins.ndc import ndc_points
 from dyngs_plugins.nerf import BoundedNeRFModel, PowerDecayConfig
+from dyngs_plugins.relocation import read_config, relocate
 from dyngs_plugins.sample.writers.llff import write_llff
+from dyngs_plugins.trainer import RunConfig
 from method_configs.nerf_llff import nerf_llff
 
 
@@ -56,6 +63,60 @@ def model_of(config) -> BoundedNeRFModel:
 def test_it_trains_without_a_gpu(fern, car, kind, options):
     losses = pipeline_losses(pipeline(fern if kind == "fern" else car, rays=256, **options), steps=20)
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
+@pytest.fixture
+def run(fern, tmp_path, monkeypatch) -> RunConfig:
+    """A short run on the scene, as ns-train would start it."""
+    config = deepcopy(nerf_llff.config)
+    assert isinstance(config, RunConfig)
+    config.pipeline = pipeline(fern)
+    config.data = config.pipeline.datamanager.data = fern
+    config.output_dir, config.experiment_name, config.timestamp = tmp_path / "outputs", "fern", "run"
+    config.vis, config.max_num_iterations, config.machine.device_type = "tensorboard", 2, "cpu"
+    config.steps_per_eval_batch = config.steps_per_eval_image = config.steps_per_eval_all_images = 0
+    monkeypatch.setattr(train, "launch", lambda main_func, config, **given: main_func(0, 1, config))
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    return config
+
+
+def test_a_checkpoint_is_whole_or_not_there_and_no_run_deletes_an_earlier_ones(run, monkeypatch):
+    train.main(deepcopy(run))
+    folder = run.get_checkpoint_dir()
+    (first,) = folder.iterdir()
+    with pytest.raises(FileExistsError, match="has checkpoints of an earlier training, up to step 1"):
+        train.main(deepcopy(run))
+
+    def cut_off(content, path):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    again = deepcopy(run)
+    again.load_dir, again.max_num_iterations = folder, 1
+    monkeypatch.setattr(torch, "save", cut_off)
+    with pytest.raises(OSError, match="No space left"):
+        train.main(again)
+    assert list(folder.iterdir()) == [first]
+    assert not list(folder.parent.glob(".*"))
+    check_load_dir(folder, None)
+    first.write_bytes(first.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="cut off while it was written"):
+        again.setup()
+
+
+def test_a_run_whose_data_has_moved_says_what_to_do(run, fern):
+    train.main(deepcopy(run))
+    file = run.get_base_dir() / "config.yml"
+    elsewhere = read_config(file)
+    elsewhere.data = elsewhere.pipeline.datamanager.data = Path("/cluster/fern")
+    file.write_text(yaml.dump(elsewhere))
+    with pytest.raises(FileNotFoundError, match=r"^/cluster/fern: .* dyngs relocate RUN --data DATA"):
+        eval_setup(file, test_mode="test")
+    relocate(file, fern)
+    _, opened, _, step = eval_setup(file, test_mode="test")
+    assert step == 1
+    assert isinstance(opened.model, BoundedNeRFModel)
 
 
 def test_device_coordinates_where_the_scene_faces_forward(fern, car):
