@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dyngs_plugins.priors.cameras.observations import Observations
+from dyngs_plugins.priors.two_views import fundamental_matrix, homography
 
 MIN_SHARED = 24
 """Pairs of frames with fewer tracks say nothing."""
@@ -44,14 +45,12 @@ def pair_error(
     """How far, in pixels, each pair of positions is from a still world; None where no model can be found."""
     if len(source) < MIN_SHARED:
         return None
-    cv2.setRNGSeed(0)
-    fundamental, _ = cv2.findFundamentalMat(source, target, cv2.USAC_MAGSAC, noise, 0.999, 2000)
-    homography, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, noise, maxIters=2000, confidence=0.999)
+    fundamental, plane = fundamental_matrix(source, target, noise), homography(source, target, noise)
     errors = []
-    if fundamental is not None and fundamental.shape == (3, 3):
-        errors.append(sampson_error(fundamental, source, target))
-    if homography is not None:
-        errors.append(transfer_error(homography, source, target))
+    if fundamental is not None:
+        errors.append(sampson_error(fundamental[0], source, target))
+    if plane is not None:
+        errors.append(transfer_error(plane[0], source, target))
     return np.minimum.reduce(errors) if errors else None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from dyngs_plugins.priors.cameras.moving import MIN_SHARED, transfer_error
 from dyngs_plugins.priors.cameras.observations import Observations
+from dyngs_plugins.priors.two_views import homography
 
 
 def plane_share(observations: Observations, noise: float = 1.0, pairs: int = 8) -> float:
@@ -22,9 +22,8 @@ def plane_share(observations: Observations, noise: float = 1.0, pairs: int = 8) 
         pair = next((pair for pair in shared if len(pair[0]) >= MIN_SHARED), None)
         if pair is None:
             continue
-        cv2.setRNGSeed(0)
         source, target = (observations.xy[places] for places in pair)
-        homography, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, noise, maxIters=2000, confidence=0.999)
-        if homography is not None:
-            shares.append(float((transfer_error(homography, source, target) < 1.5 * noise).mean()))
+        plane = homography(source, target, noise)
+        if plane is not None:
+            shares.append(float((transfer_error(plane[0], source, target) < 1.5 * noise).mean()))
     return float(np.median(shares)) if shares else 0.0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import cv2
 import numpy as np
 from jaxtyping import Float
 
@@ -20,6 +19,7 @@ from dyngs_plugins.priors.providers.flow_math import inside, pixel_grid
 from dyngs_plugins.priors.providers.inputs import PriorInputs
 from dyngs_plugins.priors.providers.multiview import FitSettings, neighbours, sampson_error, texture_noise
 from dyngs_plugins.priors.providers.photometric import StillFlows
+from dyngs_plugins.priors.two_views import fundamental_matrix, homography
 
 _SAMPLES = 3000  # correspondences that a model is fitted to
 _INLIER_PX = 1.0
@@ -111,10 +111,9 @@ def _fit_pair(inputs: PriorInputs, i: int, j: int) -> PairGeometry:
     places = places[np.linspace(0, len(places) - 1, min(len(places), _SAMPLES)).astype(int)]
     p = grid.reshape(-1, 2)[places].astype(np.float64)
     q = p + flow.reshape(-1, 2)[places]
-    H, planar = cv2.findHomography(p, q, cv2.USAC_MAGSAC, _INLIER_PX, maxIters=2000, confidence=0.999)
-    F, epipolar = cv2.findFundamentalMat(p, q, cv2.USAC_MAGSAC, _INLIER_PX, 0.999, 2000)
-    if F is None or F.shape != (3, 3):
-        return PairGeometry(np.eye(3) if H is None else H, planar=True)
-    if H is not None and planar.sum() > _PLANAR_SHARE * epipolar.sum():
-        return PairGeometry(H, planar=True)
-    return PairGeometry(F, planar=False)
+    plane, epipolar = homography(p, q, _INLIER_PX), fundamental_matrix(p, q, _INLIER_PX)
+    if epipolar is None:
+        return PairGeometry(np.eye(3) if plane is None else plane[0], planar=True)
+    if plane is not None and plane[1].sum() > _PLANAR_SHARE * epipolar[1].sum():
+        return PairGeometry(plane[0], planar=True)
+    return PairGeometry(epipolar[0], planar=False)
