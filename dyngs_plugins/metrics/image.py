@@ -96,7 +96,17 @@ def masked_ssim(
     x = prediction.double().permute(2, 0, 1)[:, None]
     y = target.double().permute(2, 0, 1)[:, None]
     moments, seen = _window_means(torch.stack([x, y, x * x, y * y, x * y]).flatten(0, 1), weight)
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments.unflatten(0, (5, -1)).unbind(0)
+    similarity = _similarity(moments.unflatten(0, (5, -1)), data_range)[:, 0]
+    if not bool(weight.any()):
+        return similarity.new_tensor(float("nan"))
+    if count_empty_windows:
+        return similarity.mean()
+    return similarity[:, seen[0, 0] > 0].mean()
+
+
+def _similarity(moments: Float[Tensor, "5 c 1 h w"], data_range: float) -> Float[Tensor, "c 1 h w"]:
+    """SSIM of every window from its means of x, y, x^2, y^2 and x y (Wang et al. 2004, equation 13)."""
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments.unbind(0)
     # The renormalised moments of a partly masked window need not be those of any distribution: keep them valid.
     variance_x = (mean_xx - mean_x.square()).clamp_min(0.0)
     variance_y = (mean_yy - mean_y.square()).clamp_min(0.0)
@@ -107,12 +117,7 @@ def masked_ssim(
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    similarity = (luminance * structure)[:, 0]
-    if not bool(weight.any()):
-        return similarity.new_tensor(float("nan"))
-    if count_empty_windows:
-        return similarity.mean()
-    return similarity[:, seen[0, 0] > 0].mean()
+    return luminance * structure
 
 
 def mean_defined(values: Iterable[float | Tensor]) -> tuple[float, int]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dyngs_plugins.raster import rasterize
+from dyngs_plugins.raster.ambiguous import ambiguous_pixels
 from dyngs_plugins.raster.backends import _numba_problem
-from dyngs_plugins.raster.dense import ambiguous_pixels
 
 Scene = dict[str, Tensor]
 

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from dyngs_plugins.raster.dense import DenseBackend, ambiguous_pixels
+from dyngs_plugins.raster.ambiguous import ambiguous_pixels
+from dyngs_plugins.raster.dense import DenseBackend
 from dyngs_plugins.raster.semantics import semantics_of
 
 OLD, OPACITY_RULE, NEWEST = (semantics_of(version) for version in ("1.4.0", "1.5.3", "1.6.0"))

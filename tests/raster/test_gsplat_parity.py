@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from dyngs_plugins.raster import gsplat_backend, rasterize
+from dyngs_plugins.raster.ambiguous import ambiguous_pixels
 from dyngs_plugins.raster.backends import _numba_problem
-from dyngs_plugins.raster.dense import ambiguous_pixels
 from dyngs_plugins.raster.mcmc import MAX_COPIES, relocated_opacities_and_scales
 
 WIDTH, HEIGHT = 67, 45

@@ -14,23 +14,11 @@ from numba import float32, int64
 from dyngs_plugins.raster.kernels.bits import lowest_bit, without_lowest_bit
 from dyngs_plugins.raster.kernels.buffers import release, scratch, view
 from dyngs_plugins.raster.kernels.compiling import kernel
-from dyngs_plugins.raster.kernels.memory import Pixels, Rows, sums_of_lanes, transposed_quarters
+from dyngs_plugins.raster.kernels.elementary import ceil, exp2, floor, fma, log2, maximum, minimum, negative, sqrt
+from dyngs_plugins.raster.kernels.memory import Pixels, Rows
+from dyngs_plugins.raster.kernels.shuffles import sums_of_lanes, transposed_quarters
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import (
-    any_lane,
-    ceil,
-    exp2,
-    floor,
-    fma,
-    lane_bits,
-    log2,
-    maximum,
-    minimum,
-    negative,
-    pinned,
-    select,
-    sqrt,
-)
+from dyngs_plugins.raster.kernels.vector import any_lane, lane_bits, pinned, select
 
 
 @traced

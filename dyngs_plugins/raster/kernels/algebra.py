@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyngs_plugins.raster.kernels.vector import Lanes, absolute, maximum, select, sqrt
+from dyngs_plugins.raster.kernels.elementary import absolute, maximum, sqrt
+from dyngs_plugins.raster.kernels.vector import Lanes, select
 
 
 def dot(x: Sequence[Lanes], y: Sequence[Lanes]) -> Lanes:

@@ -25,13 +25,14 @@ from dyngs_plugins.raster.kernels.backward_tile import Blocks, backward_tile, ba
 from dyngs_plugins.raster.kernels.binning import TILE
 from dyngs_plugins.raster.kernels.buffers import release, scratch, view
 from dyngs_plugins.raster.kernels.compiling import inlined, kernel
+from dyngs_plugins.raster.kernels.elementary import fma
 from dyngs_plugins.raster.kernels.forward import in_lanes
 from dyngs_plugins.raster.kernels.image import read_block
-from dyngs_plugins.raster.kernels.memory import sum_of_lanes
+from dyngs_plugins.raster.kernels.shuffles import sum_of_lanes
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tile import BLOCKS, load_tile, pixel_table
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, Scalar, fma, lanes
+from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, Scalar, lanes
 
 
 class Gradients(NamedTuple):

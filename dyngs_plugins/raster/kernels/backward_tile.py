@@ -14,24 +14,12 @@ from dyngs_plugins.raster.kernels.binning import LOG2_255
 from dyngs_plugins.raster.kernels.bits import lowest_bit, without_lowest_bit
 from dyngs_plugins.raster.kernels.buffers import release, scratch
 from dyngs_plugins.raster.kernels.compiling import inlined
-from dyngs_plugins.raster.kernels.memory import Array, sums_of_lanes
+from dyngs_plugins.raster.kernels.elementary import absolute, fma, minimum, negative
+from dyngs_plugins.raster.kernels.memory import Array
+from dyngs_plugins.raster.kernels.shuffles import sums_of_lanes
 from dyngs_plugins.raster.kernels.tile import BLOCKS, Local, alpha_of, evaluate, load_local, load_pixels
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import (
-    LANES,
-    Flag,
-    Int,
-    Lanes,
-    Mask,
-    absolute,
-    any_lane,
-    fma,
-    lanes,
-    minimum,
-    negative,
-    pinned,
-    select,
-)
+from dyngs_plugins.raster.kernels.vector import LANES, Flag, Int, Lanes, Mask, any_lane, lanes, pinned, select
 
 MOMENTS = 6
 ABSOLUTES = 2

@@ -22,24 +22,11 @@ from numba import int32, int64, uint64
 
 from dyngs_plugins.raster.kernels.buffers import release, scratch, view
 from dyngs_plugins.raster.kernels.compiling import inlined, kernel
+from dyngs_plugins.raster.kernels.elementary import ceil, floor, fma, log2, maximum, minimum, rounded_product, sqrt
 from dyngs_plugins.raster.kernels.memory import Rows
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import (
-    LANES,
-    Int,
-    Lanes,
-    ceil,
-    floor,
-    fma,
-    lanes,
-    log2,
-    maximum,
-    minimum,
-    rounded_product,
-    select,
-    sqrt,
-)
+from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, lanes, select
 
 TILE = 16
 CHUNK = 4096

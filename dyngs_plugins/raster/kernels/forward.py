@@ -20,6 +20,7 @@ from dyngs_plugins.raster.kernels.binning import LOG2_255, TILE
 from dyngs_plugins.raster.kernels.bits import lowest_bit, without_lowest_bit
 from dyngs_plugins.raster.kernels.buffers import release, scratch, view
 from dyngs_plugins.raster.kernels.compiling import inlined, kernel
+from dyngs_plugins.raster.kernels.elementary import fma, minimum, negative
 from dyngs_plugins.raster.kernels.image import write_block
 from dyngs_plugins.raster.kernels.memory import Array
 from dyngs_plugins.raster.kernels.threads import share, take
@@ -44,10 +45,7 @@ from dyngs_plugins.raster.kernels.vector import (
     any_lane,
     block_columns,
     block_rows,
-    fma,
     lanes,
-    minimum,
-    negative,
     pinned,
     select,
 )

@@ -19,7 +19,8 @@ from dyngs_plugins.raster.kernels.backward_tile import MOMENTS
 from dyngs_plugins.raster.kernels.binning import ROOT_FLOATS
 from dyngs_plugins.raster.kernels.buffers import release, scratch, view
 from dyngs_plugins.raster.kernels.compiling import kernel
-from dyngs_plugins.raster.kernels.memory import Array, Rows, sum_range
+from dyngs_plugins.raster.kernels.memory import Array, Rows
+from dyngs_plugins.raster.kernels.shuffles import sum_range
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tracing import traced
 from dyngs_plugins.raster.kernels.vector import LANES, Int, integer, lane_numbers, select

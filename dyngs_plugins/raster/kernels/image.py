@@ -11,9 +11,10 @@ from typing import Any
 from numba import float32
 
 from dyngs_plugins.raster.kernels.compiling import inlined
+from dyngs_plugins.raster.kernels.elementary import fma, negative
 from dyngs_plugins.raster.kernels.memory import Array, Pixels
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, fma, negative
+from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes
 
 
 @traced

@@ -1,16 +1,16 @@
-"""Between arrays and `vector.Lanes`: loads, stores, rows of tables, sums over lanes.
+"""Between arrays and `vector.Lanes`: loads, stores, rows of tables.
 
 Arrays are C-contiguous; every index is a flat element index, neither checked nor wrapped around.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from dyngs_plugins.raster.kernels.shuffles import QUARTER, QUARTER_INTS, joined, quarter, transposed_quarters
 from dyngs_plugins.raster.kernels.vector import (
     F32,
     FLOATS,
@@ -29,9 +29,6 @@ from dyngs_plugins.raster.kernels.vector import (
     select,
     splat,
 )
-
-_QUARTER = ir.VectorType(F32, 4)
-_QUARTER_INTS = ir.VectorType(ir.IntType(32), 4)
 
 
 class Array:
@@ -79,15 +76,15 @@ class Array:
 
     def load_quarter(self, index: Int | int, count: Int | None = None) -> Any:
         """Four consecutive floats, as an LLVM vector; 0 from `count` on, where memory is not touched."""
-        pointer = emit().bitcast(self._at(index), _QUARTER.as_pointer())
+        pointer = emit().bitcast(self._at(index), QUARTER.as_pointer())
         if count is None:
             return emit().load(pointer, align=4)
-        arguments = [pointer, ir.IntType(32)(4), _quarter_mask(count), ir.Constant(_QUARTER, [0.0] * 4)]
-        return call("llvm.masked.load.v4f32.p0", _QUARTER, arguments)
+        arguments = [pointer, ir.IntType(32)(4), _quarter_mask(count), ir.Constant(QUARTER, [0.0] * 4)]
+        return call("llvm.masked.load.v4f32.p0", QUARTER, arguments)
 
     def store_quarter(self, index: Int | int, value: Any, count: Int | None = None) -> None:
         """Writes four consecutive floats, or the first `count` of them."""
-        pointer = emit().bitcast(self._at(index), _QUARTER.as_pointer())
+        pointer = emit().bitcast(self._at(index), QUARTER.as_pointer())
         if count is None:
             emit().store(value, pointer, align=4)
         else:
@@ -102,7 +99,7 @@ class Array:
 def _quarter_mask(count: Int) -> Any:
     numbers = ir.VectorType(I64, 4)
     undefined = ir.Constant(numbers, ir.Undefined)
-    zeros = ir.Constant(_QUARTER_INTS, [0] * 4)
+    zeros = ir.Constant(QUARTER_INTS, [0] * 4)
     limit = emit().shuffle_vector(emit().insert_element(undefined, count.value, ir.IntType(32)(0)), undefined, zeros)
     return emit().icmp_signed("<", ir.Constant(numbers, list(range(4))), limit)
 
@@ -166,13 +163,13 @@ class Rows:
     def columns4(self, table: Array, width: Int | int, column: Int | int = 0) -> list[Lanes]:
         """Four neighbouring columns of floats: four at a time they take a third of the instructions."""
         quarters = [table.load_quarter((self._first + step) * width + column) for step in self._steps]
-        return transposed_quarters([_joined(quarters[k::4]) for k in range(4)])
+        return transposed_quarters([joined(quarters[k::4]) for k in range(4)])
 
     def store4(self, table: Array, width: Int | int, column: Int | int, values: Sequence[Lanes]) -> None:
         """Writes four neighbouring columns of floats."""
         for k, of_rows in enumerate(transposed_quarters(values)):
             for q, step in enumerate(self._steps[k::4]):
-                table.store_quarter((self._first + step) * width + column, _quarter(of_rows, q))
+                table.store_quarter((self._first + step) * width + column, quarter(of_rows, q))
 
     def store(self, table: Array, width: int, column: int, value: Lanes) -> None:
         """Writes one column; an int32 table gets the values truncated."""
@@ -211,95 +208,20 @@ class Pixels:
         columns = []
         for x in range(4):
             quarters = [image.load_quarter(self._at(x, y, channel), count) for y in range(4)]
-            columns.append(_joined(quarters))
+            columns.append(joined(quarters))
         return transposed_quarters(columns)
 
     def store4(self, image: Array, channel: Int | int, values: Sequence[Lanes], count: Int | None = None) -> None:
         """Writes four neighbouring channels, or the first `count` of them."""
         for x, column in enumerate(transposed_quarters(values)):
             for y in range(4):
-                image.store_quarter(self._at(x, y, channel), _quarter(column, y), count)
+                image.store_quarter(self._at(x, y, channel), quarter(column, y), count)
 
     def store1(self, image: Array, value: Lanes) -> None:
         """Writes an image of one channel."""
         for y in range(4):
-            image.store_quarter(self._at(0, y, 0), _quarter(value, y))
+            image.store_quarter(self._at(0, y, 0), quarter(value, y))
 
     def load1(self, image: Array) -> Lanes:
         """Reads an image of one channel."""
-        return _joined([image.load_quarter(self._at(0, y, 0)) for y in range(4)])
-
-
-def _quarter(value: Lanes, k: int) -> Any:
-    return emit().shuffle_vector(value.value, value.value, ir.Constant(_QUARTER_INTS, list(range(4 * k, 4 * k + 4))))
-
-
-def _joined(quarters: Sequence[Any]) -> Lanes:
-    eight = ir.VectorType(ir.IntType(32), 8)
-    halves = [
-        emit().shuffle_vector(a, b, ir.Constant(eight, list(range(8))))
-        for a, b in zip(quarters[::2], quarters[1::2], strict=True)
-    ]
-    return Lanes(emit().shuffle_vector(*halves, ir.Constant(INTS, list(range(16)))))
-
-
-def transposed_quarters(vectors: Sequence[Lanes]) -> list[Lanes]:
-    """Four vectors, each quarter of which is a row of a 4x4 matrix, to the four columns of these matrices."""
-
-    def shuffled(x: Any, y: Any, picks: Sequence[int]) -> Any:
-        return emit().shuffle_vector(x, y, ir.Constant(INTS, picks))
-
-    a, b, c, d = (v.value for v in vectors)
-    low, high = _LANE_PAIRS
-    ab, cd, AB, CD = shuffled(a, b, low), shuffled(c, d, low), shuffled(a, b, high), shuffled(c, d, high)
-    first, second = _LANE_HALVES
-    return [Lanes(shuffled(x, y, picks)) for x, y in ((ab, cd), (AB, CD)) for picks in (first, second)]
-
-
-def sum_range(count: Int, term: Callable[[Int], Lanes]) -> Lanes:
-    """``term(0) + ... + term(count - 1)``, from the first to the last; 0 for none."""
-    total = cgutils.alloca_once_value(emit(), constant(0.0))
-    with cgutils.for_range(emit(), count.value) as loop:
-        emit().store(emit().fadd(emit().load(total), term(Int(loop.index)).value), total)
-    return Lanes(emit().load(total))
-
-
-def sum_of_lanes(value: Lanes) -> Any:
-    """The sum of the sixteen lanes, an LLVM float. Always in the same order."""
-    return call("llvm.vector.reduce.fadd.v16f32", F32, [F32(0.0), value.value], fastmath=("reassoc",))
-
-
-_X, _Y = list(range(LANES)), list(range(LANES, 2 * LANES))
-_LANE_PAIRS = (  # of two vectors, quarter by quarter: x0 y0 x1 y1 and x2 y2 x3 y3
-    [lane for q in range(0, LANES, 4) for lane in (_X[q], _Y[q], _X[q + 1], _Y[q + 1])],
-    [lane for q in range(0, LANES, 4) for lane in (_X[q + 2], _Y[q + 2], _X[q + 3], _Y[q + 3])],
-)
-_LANE_HALVES = (  # x0 x1 y0 y1 and x2 x3 y2 y3
-    [lane for q in range(0, LANES, 4) for lane in (*_X[q : q + 2], *_Y[q : q + 2])],
-    [lane for q in range(0, LANES, 4) for lane in (*_X[q + 2 : q + 4], *_Y[q + 2 : q + 4])],
-)
-_QUARTERS = (  # x's quarters 0 and 2, then y's; x's quarters 1 and 3, then y's
-    [*_X[0:4], *_X[8:12], *_Y[0:4], *_Y[8:12]],
-    [*_X[4:8], *_X[12:16], *_Y[4:8], *_Y[12:16]],
-)
-
-
-def sums_of_lanes(vectors: Sequence[Lanes]) -> Lanes:
-    """Lane k of the result is the sum over the lanes of ``vectors[k]``, for at most 16 vectors; further lanes are 0.
-
-    A tree of at most 15 additions in place of 16 separate sums. Always in the same order.
-    """
-    zero = ir.Constant(FLOATS, [0.0] * LANES)
-    level = [v.value for v in vectors] + [zero] * (LANES - len(vectors))
-    # First within quarters (128 bits), where shuffles are cheap, then across them.
-    for one, other in (_LANE_PAIRS, _LANE_HALVES, _QUARTERS, _QUARTERS):
-        level = [
-            zero
-            if x is zero
-            else emit().fadd(
-                emit().shuffle_vector(x, y, ir.Constant(INTS, one)),
-                emit().shuffle_vector(x, y, ir.Constant(INTS, other)),
-            )
-            for x, y in zip(level[::2], level[1::2], strict=True)
-        ]
-    return Lanes(level[0])
+        return joined([image.load_quarter(self._at(0, y, 0)) for y in range(4)])

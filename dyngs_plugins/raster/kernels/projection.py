@@ -18,21 +18,11 @@ from typing import Any, NamedTuple
 from dyngs_plugins.raster.kernels.algebra import cross, dot, rotation_of, transposed, unit_quaternion
 from dyngs_plugins.raster.kernels.buffers import view
 from dyngs_plugins.raster.kernels.compiling import kernel
+from dyngs_plugins.raster.kernels.elementary import ceil, log2, maximum, minimum, sqrt
 from dyngs_plugins.raster.kernels.memory import Array, Rows
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import (
-    LANES,
-    Int,
-    Lanes,
-    Mask,
-    ceil,
-    log2,
-    maximum,
-    minimum,
-    select,
-    sqrt,
-)
+from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, Mask, select
 
 CHUNK = 512
 """Gaussians per item of the parallel loops. Camera gradients are summed chunk by chunk, so it must not depend on the number

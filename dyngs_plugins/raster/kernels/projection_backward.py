@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from dyngs_plugins.raster.kernels.algebra import cross, dot, rotation_of, transposed, unit_quaternion
 from dyngs_plugins.raster.kernels.buffers import view
 from dyngs_plugins.raster.kernels.compiling import kernel
-from dyngs_plugins.raster.kernels.memory import Rows, sums_of_lanes
+from dyngs_plugins.raster.kernels.elementary import sqrt
+from dyngs_plugins.raster.kernels.memory import Rows
 from dyngs_plugins.raster.kernels.projection import (
     CHUNK,
     Camera,
@@ -27,9 +28,10 @@ from dyngs_plugins.raster.kernels.projection import (
     see,
     shape_of,
 )
+from dyngs_plugins.raster.kernels.shuffles import sums_of_lanes
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import LANES, Flag, Int, Lanes, Mask, lanes, select, sqrt
+from dyngs_plugins.raster.kernels.vector import LANES, Flag, Int, Lanes, Mask, lanes, select
 
 POSE_FLOATS = 12
 """Derivatives with respect to a camera's rotation (row by row) and translation."""

@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 from dyngs_plugins.raster.kernels.algebra import cross, dot
 from dyngs_plugins.raster.kernels.buffers import view
 from dyngs_plugins.raster.kernels.compiling import kernel
+from dyngs_plugins.raster.kernels.elementary import maximum, sqrt
 from dyngs_plugins.raster.kernels.memory import Rows
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, lanes, maximum, select, sqrt
+from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, lanes, select
 
 CHUNK = 64
 PARTS = 9

@@ -30,10 +30,12 @@ from numba import float32
 
 from dyngs_plugins.raster.kernels.buffers import release, scratch, view
 from dyngs_plugins.raster.kernels.compiling import inlined, kernel
-from dyngs_plugins.raster.kernels.memory import Array, sum_of_lanes
+from dyngs_plugins.raster.kernels.elementary import fma
+from dyngs_plugins.raster.kernels.memory import Array
+from dyngs_plugins.raster.kernels.shuffles import sum_of_lanes
 from dyngs_plugins.raster.kernels.threads import share, take
 from dyngs_plugins.raster.kernels.tracing import traced
-from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, Mask, Scalar, fma, lane_numbers, lanes, select
+from dyngs_plugins.raster.kernels.vector import LANES, Int, Lanes, Mask, Scalar, lane_numbers, lanes, select
 
 RADIUS = 5
 SIGMA = 1.5
@@ -194,6 +196,18 @@ def _means(images, image, start, end, top, rows):
     return _total(a) * share_of_one, _total(b) * share_of_one
 
 
+@inlined
+def _filter_row(images, piece, y, first_column, pixels, padded, columns, buffer, row):
+    """Reads one row of the images, y, and filters it across into the buffer."""
+    for x in range(0, padded - LANES + 1, LANES):
+        if 0 <= y < images.height:
+            _load_pixels(images, piece, y, first_column + x, pixels, x)
+        else:
+            _load_nothing(piece, pixels, x)
+    for x in range(0, columns, LANES):
+        _across(pixels, x, images.channels, buffer, row)
+
+
 @kernel
 def similarity(team, count, all_images, sum_array, scale, gradient_array):
     """Sums of S per piece (into `sums`) and, unless None, `scale` times the gradient of their sum with respect to image a.
@@ -219,14 +233,7 @@ def similarity(team, count, all_images, sum_array, scale, gradient_array):
         piece = Piece(image, top, start, mean_a, mean_b)
         first_row, first_column = top - margin - RADIUS, start - (margin + RADIUS) * channels
         for row in range(rows + 2 * margin + 2 * RADIUS):
-            y = first_row + row
-            for x in range(0, padded - LANES + 1, LANES):
-                if 0 <= y < height:
-                    _load_pixels(images, piece, y, first_column + x, pixels, x)
-                else:
-                    _load_nothing(piece, pixels, x)
-            for x in range(0, columns, LANES):
-                _across(pixels, x, channels, buffer, row)
+            _filter_row(images, piece, first_row + row, first_column, pixels, padded, columns, buffer, row)
         total = _nothing()
         for row in range(rows + 2 * margin):
             y = top - margin + row

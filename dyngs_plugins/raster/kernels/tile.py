@@ -20,24 +20,19 @@ from numba import float32
 from dyngs_plugins.raster.kernels.binning import LOG2_255, MARGIN, ROOT_FLOATS, TILE
 from dyngs_plugins.raster.kernels.buffers import scratch
 from dyngs_plugins.raster.kernels.compiling import inlined
+from dyngs_plugins.raster.kernels.elementary import absolute, exp2, fma, maximum, minimum, sqrt
 from dyngs_plugins.raster.kernels.memory import Array, Rows
 from dyngs_plugins.raster.kernels.tracing import traced
 from dyngs_plugins.raster.kernels.vector import (
     LANES,
     Int,
     Lanes,
-    absolute,
     block_columns,
     block_rows,
-    exp2,
-    fma,
     lane_bits,
     lanes,
-    maximum,
-    minimum,
     pinned,
     select,
-    sqrt,
 )
 
 BLOCKS = 16
