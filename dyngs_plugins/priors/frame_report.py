@@ -25,6 +25,10 @@ BLURRED_BELOW = 0.5
 EXPOSURE_JUMP = 0.15
 SAME_BELOW = 0.05
 """Mean difference in grey values below which a frame repeats the one before."""
+ONE_PICTURE = 0.8
+"""Share of repeated frames above which it is no film but a picture; the double rate of a film repeats half of them."""
+DARK_BELOW = 0.02
+"""Median brightness of footage in which nothing can be seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +109,16 @@ def frame_notes(name: str, frames: Sequence[FrameFigures]) -> list[str]:
         notes.append(f"{name}: {len(blurred)} of {len(frames)} frames are much less sharp than their neighbours: "
                      f"{_shortened(blurred)}.")  # fmt: skip
     same = [frame.time_step for frame in frames if frame.change is not None and frame.change < SAME_BELOW]
-    if same:
+    if len(same) > ONE_PICTURE * len(frames):
+        notes.append(f"{name}: {len(same)} of {len(frames)} frames show the same as the one before. Is this a film of one "
+                     "picture? Where nothing changes neither depth nor motion can be found.")  # fmt: skip
+    elif same:
         notes.append(f"{name}: {len(same)} of {len(frames)} frames show the same as the one before: {_shortened(same)}. "
                      "Was the film converted from a lower rate? --fps with that rate leaves them out.")  # fmt: skip
+    brightness = float(np.median([frame.luminance for frame in frames]))
+    if brightness < DARK_BELOW:
+        notes.append(f"{name}: the frames are nearly black (half of them are darker than {brightness:.1%} of white): hardly "
+                     "anything can be followed in them. Take brighter footage, or brighten it first.")  # fmt: skip
     relative = relative_to_neighbours(np.array([frame.luminance for frame in frames]))
     jumps = [frame.time_step for frame, r in zip(frames, relative, strict=True) if abs(r - 1.0) > EXPOSURE_JUMP]
     if jumps:

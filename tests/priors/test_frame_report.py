@@ -23,7 +23,7 @@ from dyngs_plugins.priors.frame_report import (
 )
 
 
-def frame(step=0, sharp=100.0, bright=0.5, moved=5.0) -> FrameFigures:
+def frame(step=0, sharp=100.0, bright=0.5, moved: float | None = 5.0) -> FrameFigures:
     return FrameFigures(f"images/camera0/{step:05d}.png", step, step / 10, False, sharp, bright, "", moved)
 
 
@@ -59,6 +59,14 @@ def test_notes():
     assert "brightness of 1 frames differs" in notes[2]
     assert notes[2].endswith(": 5.")
     assert frame_notes("camera0", judged([frame(i) for i in range(9)])) == []
+
+
+def test_a_film_of_one_picture_and_one_of_the_night():
+    stills = [frame(0, moved=None), *(frame(i, moved=0.0) for i in range(1, 10))]
+    (note,) = frame_notes("camera0", judged(stills))
+    assert note.startswith("camera0: 9 of 10 frames show the same as the one before. Is this a film of one picture?")
+    (note,) = frame_notes("camera0", judged([frame(i, bright=0.002) for i in range(9)]))
+    assert note.startswith("camera0: the frames are nearly black (half of them are darker than 0.2% of white)")
 
 
 def test_the_file_is_read_as_it_was_written(tmp_path):

@@ -39,6 +39,14 @@ FindMore = Callable[[Reconstruction, Observations], Observations]
 """Observations of the tracks in more frames, given cameras and points."""
 
 
+class PartedTracks(ValueError):
+    """Almost no point can be followed from a frame to the next."""
+
+    def __init__(self, frame: int) -> None:
+        super().__init__(f"Almost no point can be followed from frame {frame} to frame {frame + 1}.")
+        self.frame = frame
+
+
 def solve_tracks(
     tracks: Observations, size: tuple[int, int], focal: float | None, settings: SolverSettings,
     find_more: FindMore | None = None, track: Track = silent,
@@ -53,6 +61,7 @@ def solve_tracks(
 
     Raises:
         ValueError: too few tracks to know anything.
+        PartedTracks: the frames before one and after it have nothing to do with each other.
     """
     _check(tracks)
     if stands(tracks, settings):
@@ -189,8 +198,4 @@ def _check_one_piece(world: Observations) -> None:
     seen = np.arange(len(crossing)) >= first.min()
     if not seen.any() or crossing[seen].min() < 8:
         t = int(np.argmin(np.where(seen, crossing, np.inf)))
-        raise ValueError(
-            f"Almost no point can be followed from frame {t} to frame {t + 1} of {world.num_frames}. Is there a cut, or "
-            "a stretch without texture? Process the parts on their own (--start, --end), or give cameras "
-            "(--cameras files)."
-        )
+        raise PartedTracks(t)

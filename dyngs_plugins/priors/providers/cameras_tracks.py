@@ -15,7 +15,7 @@ from dyngs_plugins.priors.cameras.observations import Observations
 from dyngs_plugins.priors.cameras.planes import plane_share
 from dyngs_plugins.priors.cameras.refind import RefindSettings, find_again
 from dyngs_plugins.priors.cameras.solution import Solution, SolverSettings
-from dyngs_plugins.priors.cameras.solver import solve_tracks
+from dyngs_plugins.priors.cameras.solver import PartedTracks, solve_tracks
 from dyngs_plugins.priors.cameras.tracking import TrackingSettings, track_points
 from dyngs_plugins.priors.providers.camera_base import CameraProvider, SolvedCameras
 from dyngs_plugins.priors.providers.inputs import PriorInputs
@@ -47,7 +47,15 @@ class TrackCameras(CameraProvider):
 
         settings = SolverSettings(noise=self.noise_px, tracks=self.tracks)
         more = find_more if self.find_again_frames else None
-        return cameras_of(solve_tracks(observations, inputs.frames.size, focal, settings, more, self.track))
+        try:
+            return cameras_of(solve_tracks(observations, inputs.frames.size, focal, settings, more, self.track))
+        except PartedTracks as parted:
+            before, after = (file.stem for file in inputs.frames.image_files[parted.frame : parted.frame + 2])
+            raise ValueError(
+                f"Almost no point can be followed from image {before} to image {after}. Is there a cut, or a stretch without "
+                "texture? Process the parts on their own (--start and --end; frames.json says at which second an image is), "
+                "or give cameras (--cameras files)."
+            ) from parted
 
     def locate(self, inputs: PriorInputs, solved: SolvedCameras, frames: Sequence[int]) -> Float[np.ndarray, "n 4 4"]:
         """See :meth:`CameraProvider.locate`: tracks through all frames, points from the solved ones alone."""
