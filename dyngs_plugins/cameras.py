@@ -18,10 +18,10 @@ OPENGL_TO_OPENCV = (1.0, -1.0, -1.0)
 
 def camera_T_world_from_opengl(world_T_camera: Float[Tensor, "b 3 4"]) -> Float[Tensor, "b 4 4"]:
     """OpenCV world-to-camera matrices from nerfstudio's OpenGL camera-to-world ones."""
-    rotation = world_T_camera[:, :3, :3] * world_T_camera.new_tensor(OPENGL_TO_OPENCV)
-    centre = world_T_camera[:, :3, 3:]
-    inverse = rotation.transpose(1, 2)
-    bottom = world_T_camera.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(world_T_camera.shape[0], 1, 4)
+    right, up, back, centre = world_T_camera[:, :3].split(1, dim=2)
+    inverse = torch.cat([right, -up, -back], dim=2).transpose(1, 2)
+    # Made where the cameras are: numbers brought to a GPU one by one wait for it.
+    bottom = torch.eye(4, dtype=centre.dtype, device=centre.device)[3:].expand(world_T_camera.shape[0], 1, 4)
     return torch.cat([torch.cat([inverse, -inverse @ centre], dim=2), bottom], dim=1)
 
 

@@ -22,12 +22,13 @@ from dyngs_plugins.config import GrowingConfig
 from dyngs_plugins.dataset import DynamicDataset, EvalFrames
 from dyngs_plugins.frame_batches import ASKED_FOR, FrameBatches
 from dyngs_plugins.host_cameras import rolled_for_spirals
+from dyngs_plugins.packed import Packed, each_tensor
 from dyngs_plugins.priors.cache import MemoryCache, cache_bytes
 from dyngs_plugins.priors.clip_files import GroundTruthTracks, Keypoints
 from dyngs_plugins.priors.pixels import composited
 from dyngs_plugins.priors.undistort import undistorted_keypoints, undistorted_truth
 from dyngs_plugins.priors.views import ClipViews
-from dyngs_plugins.read_ahead import ReadAhead, each_tensor
+from dyngs_plugins.read_ahead import ReadAhead
 
 
 @dataclass
@@ -89,7 +90,7 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
         )
         on_gpu = torch.device(self.device).type == "cuda"
         ahead = on_gpu if config.read_ahead is None else config.read_ahead
-        self._batches = ReadAhead(batches, ahead, pin=on_gpu)
+        self._batches = ReadAhead(batches, ahead, pack=on_gpu)
 
     def want(self, kinds: Collection[str]) -> None:
         """Which of ``flow`` and ``normals`` the next batches hold; anything else in ``kinds`` is there anyway.
@@ -139,13 +140,17 @@ class DynamicDataManager(FullImageDatamanager[DynamicDataset], _SpiralBridge):
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """A batch of frames (contract: ``image [b,h,w,3]``, ``depth``, ``dynamic``, indices, and ``tracks``).
 
+        ``tracks`` is a :class:`TrackBatch`, or None for a clip without them.
         With :meth:`want`: ``normals [b,h,w,3]`` in the scene frame, 0 = unknown; ``flow_fwd [b,h,w,2]`` in pixels,
         ``flow_fwd_visible [b,h,w]``, ``flow_fwd_target`` (:class:`FlowTargets`), and the same as ``flow_bwd``.
         """
         self._restore_randomness()
         batch = self._batches.next()
-        cameras = self.train_dataset.cameras[batch["view_index"]].to(self.device)
-        batch = each_tensor(lambda tensor: tensor.to(self.device, non_blocking=True), batch)
+        if isinstance(batch, Packed):
+            batch = batch.on(self.device)
+        else:
+            batch = each_tensor(lambda tensor: tensor.to(self.device), batch)
+        cameras = Cameras(**batch.pop("cameras"))
         if batch["image"].dtype == torch.uint8:
             batch["image"] = composited(batch["image"], self._background)
         return cameras, batch

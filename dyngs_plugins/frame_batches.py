@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -34,21 +34,25 @@ class FlowTargets:
 
 @dataclass(frozen=True)
 class TrackBatch:
-    """The tracks of one frame of a batch: where its ``p`` query pixels are in ``n`` target frames."""
+    """The tracks of a batch: where the query pixels of its ``b`` frames are in ``n`` target frames of each.
 
+    There are ``p`` query pixels in all, frame by frame; a frame may have none.
+    """
+
+    target_frames: Int[Tensor, "b n"]
+    target_times: Float[Tensor, "b n"]
+    target_views: Int[Tensor, "b n"]
+    """Places in the training views."""
+    target_camera_T_world: Float[Tensor, "b n 4 4"]
+    target_K: Float[Tensor, "b n 3 3"]
+    query: Int[Tensor, "p"]
+    """Which of the batch's frames a query pixel is in."""
     query_xy: Int[Tensor, "p 2"]
-    target_frames: Int[Tensor, "n"]
-    target_times: Float[Tensor, "n"]
-    target_views: Int[Tensor, "n"]
-    target_camera_T_world: Float[Tensor, "n 4 4"]
-    target_K: Float[Tensor, "n 3 3"]
-    xy: Float[Tensor, "n p 2"]
+    xy: Float[Tensor, "p n 2"]
     """Pixels, integer centres."""
-    visible: Bool[Tensor, "n p"]
-    invisible: Bool[Tensor, "n p"]
-    """Surely hidden; a point that is neither is uncertain."""
-    confidence: Float[Tensor, "n p"]
-    depth: Float[Tensor, "n p"]
+    visible: Bool[Tensor, "p n"]
+    confidence: Float[Tensor, "p n"]
+    depth: Float[Tensor, "p n"]
     """Of the target frames at the points, scene units; 0 where unknown."""
 
 
@@ -91,17 +95,22 @@ class FrameBatches:
         self._order = state["order"].tolist()
 
     def next(self) -> dict[str, Any]:
-        """The next batch: see :meth:`DynamicDataManager.next_train`. ``image`` may still be bytes, with alpha."""
+        """The next batch: see :meth:`DynamicDataManager.next_train`.
+
+        ``image`` may still be bytes, with alpha; ``cameras`` are the fields of the host's.
+        """
         chosen = self._draw()
         items = [self._dataset.items[i] for i in chosen]
         batch: dict[str, Any] = {"view_index": torch.tensor(chosen), "image": self._images(chosen)}
+        cameras = self._dataset.cameras[batch["view_index"]]
+        batch["cameras"] = {field.name: getattr(cameras, field.name) for field in fields(cameras)}
         for key in ("depth", "dynamic", "valid"):
             if key in items[0]:
                 batch[key] = torch.stack([item[key] for item in items])
         for key in ("frame_index", "camera_index"):
             batch[key] = torch.tensor([item[key] for item in items])
         with_tracks = self._views.tracks is not None and self._targets_per_frame > 0
-        batch["tracks"] = [self._tracks_of(i) for i in chosen] if with_tracks else None
+        batch["tracks"] = self._tracks_of(chosen) if with_tracks else None
         if "flow" in self._wanted and self._views.priors.has_flow:
             batch |= self._flow_of(chosen, "fwd", "forward") | self._flow_of(chosen, "bwd", "backward")
         if "normals" in self._wanted and self._views.priors.normal_files is not None:
@@ -146,26 +155,35 @@ class FrameBatches:
             ),
         }
 
-    def _tracks_of(self, view: int) -> TrackBatch:
+    def _tracks_of(self, chosen: list[int]) -> TrackBatch:
         views, store = self._views, self._views.tracks
         assert store is not None
-        candidates = store.targets(view)
-        count = min(self._targets_per_frame, candidates.numel())
-        targets = candidates[torch.randperm(candidates.numel(), generator=self._generator)[:count]]
-        observed = [store.observe(view, int(target)) for target in targets]
-        depth = [self._depth_at(view, int(j), o.xy) for j, o in zip(targets, observed, strict=True)]
+        candidates = [store.targets(view) for view in chosen]
+        count = min(self._targets_per_frame, *(len(targets) for targets in candidates))
+        drawn = [targets[torch.randperm(len(targets), generator=self._generator)[:count]] for targets in candidates]
+        pixels = [store.query_points(view).round().long() for view in chosen]
+        observed = [[store.observe(view, int(j)) for j in to] for view, to in zip(chosen, drawn, strict=True)]
+        depth = [
+            [self._depth_at(view, int(j), o.xy) for j, o in zip(to, seen, strict=True)]
+            for view, to, seen in zip(chosen, drawn, observed, strict=True)
+        ]
+
+        def joined(parts: list[list[Tensor]]) -> Tensor:
+            return torch.cat([torch.stack(part, dim=1) for part in parts])
+
+        targets = torch.stack(drawn)
         return TrackBatch(
-            query_xy=store.query_points(view).round().long(),
             target_frames=views.frame_index[targets],
             target_times=views.times[targets],
             target_views=targets,
             target_camera_T_world=views.camera_T_world[targets],
             target_K=views.K[targets],
-            xy=torch.stack([o.xy for o in observed]),
-            visible=torch.stack([o.visible for o in observed]),
-            invisible=torch.stack([o.invisible for o in observed]),
-            confidence=torch.stack([o.confidence for o in observed]),
-            depth=torch.stack(depth),
+            query=torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(xy) for xy in pixels])),
+            query_xy=torch.cat(pixels),
+            xy=joined([[o.xy for o in seen] for seen in observed]),
+            visible=joined([[o.visible for o in seen] for seen in observed]),
+            confidence=joined([[o.confidence for o in seen] for seen in observed]),
+            depth=joined(depth),
         )
 
     def _depth_at(self, query: int, target: int, xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
@@ -12,25 +13,40 @@ from dyngs_plugins.cameras import PathClock, TimedPath, camera_T_world_from_open
 from dyngs_plugins.scene import Views
 
 
-def views_of(cameras: Cameras, clock: PathClock, device: torch.device, index: Tensor | None = None) -> Views:
+def views_of(
+    cameras: Cameras,
+    clock: PathClock,
+    device: torch.device,
+    index: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+) -> Views:
     """Cameras ``[b]`` as views; those without times get theirs from the clock.
 
     Args:
         index: which training views they are, while training.
+        size: height and width in pixels, where they are known: reading them from a GPU waits for all it has to do.
     """
     poses = cameras.camera_to_worlds
     if cameras.times is None:
         times = torch.tensor([clock.time_of(pose) for pose in poses])
     else:
         times = cameras.times.reshape(-1).clamp(0, 1)  # the host's camera-path splines overshoot
+    height, width = size or (int(cameras.height.flatten()[0]), int(cameras.width.flatten()[0]))
     return Views(
         camera_T_world=camera_T_world_from_opengl(poses).float().to(device),
-        K=cameras.get_intrinsics_matrices().float().to(device),
+        K=_intrinsics(cameras).float().to(device),
         time=times.float().to(device),
-        width=int(cameras.width.flatten()[0]),
-        height=int(cameras.height.flatten()[0]),
+        width=width,
+        height=height,
         index=index,
     )
+
+
+def _intrinsics(cameras: Cameras) -> Float[Tensor, "b 3 3"]:
+    """What ``get_intrinsics_matrices`` gives, where the cameras are: it fills a matrix of the CPU with numbers of a GPU."""
+    zero, one = torch.zeros_like(cameras.fx), torch.ones_like(cameras.fx)
+    rows = [cameras.fx, zero, cameras.cx, zero, cameras.fy, cameras.cy, zero, zero, one]
+    return torch.cat(rows, dim=-1).unflatten(-1, (3, 3))
 
 
 def timed_paths(splits: list[Cameras]) -> list[TimedPath]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +15,9 @@ from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.losses import tracks as track_losses
 from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.types import Gaussians, Render
+
+if TYPE_CHECKING:  # it reads a host's dataset, of which losses know nothing
+    from dyngs_plugins.frame_batches import TrackBatch
 
 
 @dataclass
@@ -68,14 +71,12 @@ class LossContext:
         return dynamic != 0
 
     @cached_property
-    def neighbouring_positions(self) -> tuple[Tensor, Tensor, Tensor]:
+    def neighbouring_positions(self) -> Float[Tensor, "3 b n 3"]:
         """Dynamic centres one frame before, at, and one frame after each batch time (kept inside the clip)."""
         step = 1.0 / max(self.num_frames - 1, 1)
         now = self.times.clamp(step, max(1 - step, step))
         times = torch.cat([now - step, now, now + step])
-        moved = self.motion.positions(self.moving, times)
-        before, at, after = moved.chunk(3)
-        return before, at, after
+        return self.motion.positions(self.moving, times).unflatten(0, (3, -1))
 
     @cached_property
     def tracks(self) -> track_losses.TrackPredictions | None:
@@ -95,22 +96,20 @@ class LossContext:
 def gather_tracks(
     targets: Float[Tensor, "b h w c"], batch: Mapping[str, Any], num_frames: int
 ) -> track_losses.TrackPredictions | None:
-    """Flatten the rendered ``3 N`` target channels at each frame's query pixels; None without any tracked pixel."""
-    height, width = targets.shape[1:3]
-    tracked = [(b, tracks) for b, tracks in enumerate(batch["tracks"] or []) if tracks.confidence.numel() > 0]
-    if not tracked:
+    """The rendered ``3 n`` target channels at each track's query pixel, as points; None without any tracked pixel."""
+    tracks: TrackBatch | None = batch["tracks"]
+    if tracks is None or tracks.confidence.numel() == 0:
         return None
+    height, width = targets.shape[1:3]
+    x, y = tracks.query_xy.unbind(-1)
     # All queries in one look-up: one per frame would fill a gradient of the whole batch each.
-    pixels = torch.cat([(b * height + t.query_xy[:, 1]) * width + t.query_xy[:, 0] for b, t in tracked])
-    queried = targets.reshape(-1, targets.shape[-1]).index_select(0, pixels)
-    rows = queried.split([t.query_xy.shape[0] for _, t in tracked])
-    points, Ks, xy, depth, weight = [], [], [], [], []
-    for (b, tracks), found in zip(tracked, rows, strict=True):
-        n, p = tracks.confidence.shape
-        points.append(found[:, : 3 * n].reshape(p, n, 3).transpose(0, 1).reshape(-1, 3))
-        Ks.append(tracks.target_K[:, None].expand(n, p, 3, 3).reshape(-1, 3, 3))
-        xy.append(tracks.xy.reshape(-1, 2))
-        depth.append(tracks.depth.reshape(-1))
-        gap = track_losses.interval_weight(tracks.target_frames - batch["frame_index"][b], num_frames)
-        weight.append((tracks.confidence * tracks.visible * gap[:, None]).reshape(-1))
-    return track_losses.TrackPredictions(*(torch.cat(part) for part in (points, Ks, xy, depth, weight)))
+    pixels = (tracks.query * height + y) * width + x
+    gap = tracks.target_frames - batch["frame_index"][:, None]
+    weight = track_losses.interval_weight(gap, num_frames).index_select(0, tracks.query)
+    return track_losses.TrackPredictions(
+        points=targets.reshape(-1, targets.shape[-1]).index_select(0, pixels).reshape(-1, 3),
+        K=tracks.target_K.index_select(0, tracks.query).reshape(-1, 3, 3),
+        xy=tracks.xy.reshape(-1, 2),
+        depth=tracks.depth.reshape(-1),
+        weight=(tracks.confidence * tracks.visible * weight).reshape(-1),
+    )

@@ -218,8 +218,8 @@ class DynamicModel(TrainingSteps, ExportedScene, ResumedScene, TrainingViews, Sp
         passes = self.config.instants_per_pass if self.training else 0
         return RenderOptions(self.config.rasterize_mode, self.config.backend, absolute, passes)
 
-    def _views(self, cameras: Cameras, index: Tensor | None = None) -> Views:
-        return views_of(cameras, self.clock, self.device, index)
+    def _views(self, cameras: Cameras, index: Tensor, size: tuple[int, int] | None) -> Views:
+        return views_of(cameras, self.clock, self.device, index, size)
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """The images of one camera: ``rgb, depth, accumulation, dynamic, tracks, background``, all ``[h, w, 1|3]``."""

@@ -118,7 +118,7 @@ def _depth_gradient(context: LossContext) -> Tensor:
 def _smooth_tracks(context: LossContext) -> Tensor:
     if context.dynamic is None or context.num_frames < 3:
         return _zero(context)
-    return motion_losses.smooth_tracks(*context.neighbouring_positions)
+    return motion_losses.smooth_tracks(context.neighbouring_positions)
 
 
 @loss("motion_along_ray")
@@ -126,20 +126,21 @@ def _motion_along_ray(context: LossContext) -> Tensor:
     if context.dynamic is None or context.num_frames < 3:
         return _zero(context)
     centre = se3.invert(context.camera_T_world)[:, :3, 3]
-    return motion_losses.motion_along_ray(*context.neighbouring_positions, centre)
+    return motion_losses.motion_along_ray(context.neighbouring_positions, centre)
 
 
 @loss("scale_variance")
 def _scale_variance(context: LossContext) -> Tensor:
     sets = [s for s in (context.dynamic, context.static) if s is not None]
-    return sum((motion_losses.scale_variance(s.raw["scales"]) for s in sets), start=_zero(context))
+    parts = [motion_losses.scale_variance(s.raw["scales"]) for s in sets]
+    return sum(parts[1:], start=parts[0])
 
 
 @loss("rigidity")
 def _rigidity(context: LossContext) -> Tensor:
     if context.dynamic is None or len(context.dynamic) < 2:
         return _zero(context)
-    _, now, _ = context.neighbouring_positions
+    now = context.neighbouring_positions[1]
     return motion_losses.rigidity(context.dynamic.raw["means"], now, context.neighbours())
 
 

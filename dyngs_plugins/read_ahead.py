@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from dyngs_plugins.frame_batches import FrameBatches
+from dyngs_plugins.packed import Packed
 
 
 class ReadAhead:
@@ -20,18 +19,18 @@ class ReadAhead:
     Args:
         source: is used by no one else.
         ahead: False reads each batch when it is asked for.
-        pin: into pinned memory, from which a batch travels to the GPU while that computes.
+        pack: into one piece of pinned memory, from which a batch travels to the GPU in one copy while that computes.
     """
 
-    def __init__(self, source: FrameBatches, ahead: bool, pin: bool):
-        self._source, self._ahead, self._pin = source, ahead, pin
+    def __init__(self, source: FrameBatches, ahead: bool, pack: bool):
+        self._source, self._ahead, self._pack = source, ahead, pack
         self._reader: ThreadPoolExecutor | None = None
-        self._coming: Future[dict[str, Any]] | None = None
+        self._coming: Future[dict[str, Any] | Packed] | None = None
         self._state_before: dict[str, Tensor] = {}
         """Of the source, before it drew the batch that is coming."""
 
-    def next(self) -> dict[str, Any]:
-        """The next batch; an error in reading it is raised here."""
+    def next(self) -> dict[str, Any] | Packed:
+        """The next batch, packed if asked for; an error in reading it is raised here."""
         coming, self._coming = self._coming, None
         batch = self._read() if coming is None else coming.result()
         if self._ahead:
@@ -57,9 +56,9 @@ class ReadAhead:
         self._forget()
         self._source.load_state(state)
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any] | Packed:
         batch = self._source.next()
-        return each_tensor(Tensor.pin_memory, batch) if self._pin else batch
+        return Packed.of(batch, pinned=True) if self._pack else batch
 
     def _forget(self) -> None:
         """Put back what was read ahead: it will be drawn again."""
@@ -68,16 +67,3 @@ class ReadAhead:
         self._coming.exception()  # waits; whatever went wrong goes wrong again when it is asked for
         self._coming = None
         self._source.load_state(self._state_before)
-
-
-def each_tensor(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same dictionaries, lists and dataclasses with every tensor in them changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: each_tensor(change, part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [each_tensor(change, part) for part in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: each_tensor(change, getattr(value, f.name)) for f in fields(value)})
-    return value

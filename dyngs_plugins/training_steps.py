@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dyngs_plugins import prefit
 from dyngs_plugins.density import DensityControl
+from dyngs_plugins.frame_batches import TrackBatch
 from dyngs_plugins.loss_context import LossContext
 from dyngs_plugins.neighbours import Neighbours
 from dyngs_plugins.objective import look_up
@@ -51,7 +52,7 @@ class TrainingSteps:
 
         def enter(self, progress: Progress) -> None: ...
         def render_options(self) -> RenderOptions: ...
-        def _views(self, cameras: Cameras, index: Tensor | None = None) -> Views: ...
+        def _views(self, cameras: Cameras, index: Tensor, size: tuple[int, int] | None) -> Views: ...
 
     @property
     def stage(self) -> Stage:
@@ -113,8 +114,9 @@ class TrainingSteps:
         stage, step_in_stage = self.schedule.at(self.step)
         if not stage.renders or cameras is None:
             return {}
-        views = self.scene.refined(self._views(cameras, batch["view_index"]))
-        background = self.train_background.to(self.device)
+        size = (batch["image"].shape[1], batch["image"].shape[2]) if "image" in batch else None
+        views = self.scene.refined(self._views(cameras, batch["view_index"], size))
+        background = self.train_background = self.train_background.to(self.device)  # which waits for a GPU, so once
         error = partial(self._exposure_error, views, batch, background) if "image" in batch else None
         self.scene.exposure.observe(self.scene, views, self.step, error)
         needs = self.needs
@@ -190,14 +192,11 @@ class TrainingSteps:
         ]
 
     def _targets(self, batch: Mapping[str, Any]) -> TargetCameras | None:
-        tracks = batch.get("tracks")
-        if not tracks or self.scene.dynamic is None:
+        tracks: TrackBatch | None = batch.get("tracks")
+        if tracks is None or self.scene.dynamic is None:
             return None
-        count = min(t.target_times.shape[0] for t in tracks)
-        camera_T_world = torch.stack([t.target_camera_T_world[:count] for t in tracks])
+        camera_T_world = tracks.target_camera_T_world
         if self.scene.cameras is not None:
-            index = torch.stack([t.target_views[:count] for t in tracks])
-            camera_T_world = self.scene.cameras.poses(camera_T_world.flatten(0, 1), index.flatten()).view_as(
-                camera_T_world
-            )
-        return TargetCameras(camera_T_world, time=torch.stack([t.target_times[:count] for t in tracks]))
+            refined = self.scene.cameras.poses(camera_T_world.flatten(0, 1), tracks.target_views.flatten())
+            camera_T_world = refined.view_as(camera_T_world)
+        return TargetCameras(camera_T_world, tracks.target_times)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dyngs_plugins.losses.robust import masked_l1, nothing_observed
+from dyngs_plugins.losses.robust import masked_l1
 from dyngs_plugins.raster.ssim import ssim
 
 
@@ -43,7 +43,7 @@ def coverage(
 
 def disparity(depth: Tensor) -> Tensor:
     """``1 / (z + 1e-5)``, the scale on which depths are compared."""
-    return 1.0 / (depth.clamp_min(0) + 1e-5)
+    return (depth.clamp_min(0) + 1e-5).reciprocal()
 
 
 def depth_l1(
@@ -63,10 +63,10 @@ def depth_gradient_l1(
     Only pixel pairs that are both valid count. Invariant to adding a constant to the disparities.
     """
     ours, theirs = disparity(depth[..., 0]), disparity(observed)
-    total = nothing_observed(depth)
+    losses = []
     for dim in (1, 2):
         n = valid.shape[dim]
         pairs = valid.narrow(dim, 1, n - 1) & valid.narrow(dim, 0, n - 1)
         slopes = torch.diff(ours, dim=dim)[..., None], torch.diff(theirs, dim=dim)[..., None]
-        total = total + masked_l1(*slopes, quantile=0.95, counted=pairs)
-    return total
+        losses.append(masked_l1(*slopes, quantile=0.95, counted=pairs))
+    return losses[0] + losses[1]

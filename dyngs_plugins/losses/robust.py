@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -58,15 +59,17 @@ def masked_l1_reference(
     """`masked_l1` in PyTorch: any device, any floating type."""
     error = (prediction - target).abs()
     error = (error if error.shape[-1] == 1 else error.mean(dim=-1)).reshape(-1)  # a mean over one element is slow
-    kept = torch.ones_like(error) if weight is None else weight.reshape(-1).to(error)
-    known = error.detach()
+    known, counts = error.detach(), [] if weight is None else [weight.reshape(-1).to(error)]
     if counted is not None:
         known = known[counted.reshape(-1)]
         if known.numel() == 0:
             return nothing_observed(prediction)
-        kept = kept * counted.reshape(-1)
+        counts.append(counted.reshape(-1))
     if quantile < 1.0:
-        kept = kept * (error.detach() <= upper_quantile(known, quantile))
+        counts.append(error.detach() <= upper_quantile(known, quantile))
+    if not counts:
+        return error.sum() / (error.numel() + 1e-8)
+    kept = math.prod(counts[1:], start=counts[0])
     return (kept * error).sum() / (kept.sum() + 1e-8)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dyngs_plugins.losses.robust import masked_l1, nothing_observed
+from dyngs_plugins.losses.robust import masked_l1
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,9 @@ class TrackPredictions:
 
 def project(points: Float[Tensor, "*m 3"], K: Float[Tensor, "*m 3 3"]) -> Float[Tensor, "*m 2"]:
     """Pixel coordinates (centres at +0.5) of camera-frame points; z is clamped to 1e-6 from below."""
-    z = points[..., 2].clamp_min(1e-6)
-    u = K[..., 0, 0] * points[..., 0] / z + K[..., 0, 2]
-    v = K[..., 1, 1] * points[..., 1] / z + K[..., 1, 2]
-    return torch.stack([u, v], dim=-1)
+    xy, z = points.split([2, 1], dim=-1)
+    focal = K.diagonal(dim1=-2, dim2=-1)[..., :2]
+    return focal * xy / z.clamp_min(1e-6) + K[..., :2, 2]
 
 
 def interval_weight(frame_gap: Tensor, num_frames: int) -> Tensor:
@@ -40,7 +39,7 @@ def interval_weight(frame_gap: Tensor, num_frames: int) -> Tensor:
     The reference normalises this factor away (an outer product followed by a division by the sum); here each
     observation keeps its own, as the paper intends.
     """
-    return torch.exp(-2.0 * frame_gap.abs().float() / max(num_frames, 1))
+    return torch.exp(frame_gap.abs() * (-2.0 / max(num_frames, 1)))
 
 
 def track_2d(tracks: TrackPredictions, image_size: int) -> Float[Tensor, ""]:
@@ -49,20 +48,15 @@ def track_2d(tracks: TrackPredictions, image_size: int) -> Float[Tensor, ""]:
     Two per cent of the *visible* observations are trimmed: where a point is hidden it is far from what was rendered, and
     would fill that share alone.
     """
-    seen = tracks.weight > 0
-    if not bool(seen.any()):
-        return nothing_observed(tracks.points)
     projected = project(tracks.points, tracks.K) - 0.5
-    return masked_l1(projected, tracks.xy, tracks.weight, quantile=0.98, counted=seen) / image_size
+    return masked_l1(projected, tracks.xy, tracks.weight, quantile=0.98, counted=tracks.weight > 0) / image_size
 
 
 def track_depth(tracks: TrackPredictions) -> Float[Tensor, ""]:
     """Weighted L1 of disparities between rendered track points and the observed depth at the target pixel."""
-    weight = tracks.weight * (tracks.depth > 0)
-    if not bool((weight > 0).any()):
-        return nothing_observed(tracks.points)
-    observed = 1.0 / torch.where(tracks.depth > 0, tracks.depth, torch.ones_like(tracks.depth))
-    predicted = 1.0 / tracks.points[:, 2].clamp_min(1e-6)
+    known, z = tracks.depth > 0, tracks.points[:, 2:]
+    observed = torch.where(known, tracks.depth, 1.0).reciprocal()
+    predicted = z.clamp_min(1e-6).reciprocal()
     # Without the guard a pixel that renders nothing (z at the clamp) would dominate with a disparity of 1e6.
-    weight = weight * (tracks.points[:, 2].detach() > 1e-3)
-    return masked_l1(predicted[:, None], observed[:, None], weight)
+    weight = tracks.weight * known * (z[:, 0].detach() > 1e-3)
+    return masked_l1(predicted, observed[:, None], weight)

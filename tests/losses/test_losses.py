@@ -128,13 +128,34 @@ def test_acceleration_is_zero_for_motion_linear_in_time():
     assert float(motion.acceleration(x[:, :2])) == 0.0
 
 
+def test_derivatives_of_second_differences_agree_with_finite_differences():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 6, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    moved = torch.randn(3, 2, 5, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(motion.acceleration, (x,))
+    assert torch.autograd.gradcheck(motion.smooth_tracks, (moved,))
+
+
+def test_smooth_tracks_is_half_the_bend_and_has_no_gradient_without_one():
+    now, step = torch.randn(1, 4, 3), torch.tensor([0.5, 0.25, 1.0])
+    straight = torch.stack([now - step, now, now + step]).requires_grad_()
+    bend = torch.tensor([0.0, 3.0, 4.0])
+    assert float(motion.smooth_tracks(torch.stack([now, now, now + bend]))) == pytest.approx(2.5, rel=1e-5)
+    loss = motion.smooth_tracks(torch.zeros_like(straight) * straight)
+    loss.backward()
+    assert float(loss) < 1e-9
+    assert straight.grad is not None
+    assert not straight.grad.any()
+
+
 def test_motion_along_ray_ignores_motion_across_it():
     camera = torch.zeros(1, 3)
     now = torch.tensor([[[0.0, 0, 2], [0, 0, 3]]])
     across = torch.tensor([0.1, -0.2, 0.0])
-    assert float(motion.motion_along_ray(now - across, now, now + across, camera)) < 1e-12
+    assert float(motion.motion_along_ray(torch.stack([now - across, now, now + across]), camera)) < 1e-12
     along = torch.tensor([0.0, 0, 0.1])
-    assert float(motion.motion_along_ray(now - along, now, now + along, camera)) == pytest.approx(0.02, rel=1e-5)
+    moved = torch.stack([now - along, now, now + along])
+    assert float(motion.motion_along_ray(moved, camera)) == pytest.approx(0.02, rel=1e-5)
 
 
 def test_scale_variance_is_zero_for_isotropic_gaussians():

@@ -6,10 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_cuda import SimulatedCuda
 from torch import Tensor
 
 from dyngs_plugins.motion import rigid, rotations
+from dyngs_plugins.motion.bases import MotionBases, MotionBasesConfig
 from dyngs_plugins.motion.rigid import move_rigidly, move_rigidly_reference
+from dyngs_plugins.types import Gaussians
 
 
 def inputs(n: int, times: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -98,6 +101,36 @@ def test_the_same_bits_for_any_number_of_threads():
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_a_gpu_is_asked_for_few_launches_and_gives_the_same_numbers():
+    """Component by component it was 300 launches for each of these."""
+    field, gaussians, times = bases_and_gaussians()
+    expected = field.at(gaussians, times)
+    with SimulatedCuda() as device:
+        there = bases_and_gaussians("cuda")
+        for move, most in ((MotionBases.at, 90), (MotionBases.positions, 65)):
+            with device.launches.counting() as launches:
+                found = move(*there)
+                means = found if isinstance(found, Tensor) else found.means + found.quats[..., 1:]
+                means.sum().backward()
+            assert launches.kernels <= most
+            assert (launches.copies, launches.waits) == (0, 0)
+        moved = MotionBases.at(*there)
+        torch.testing.assert_close(moved.means.cpu(), expected.means, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(moved.quats.cpu(), expected.quats, atol=1e-5, rtol=1e-5)
+
+
+def bases_and_gaussians(device: str = "cpu") -> tuple[MotionBases, Gaussians, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    field = MotionBases(MotionBasesConfig(num_bases=3), num_frames=5)
+    field.rots.data = torch.randn(3, 5, 6, generator=generator)
+    field.transls.data = torch.randn(3, 5, 3, generator=generator)
+    means, quats, coefs = (torch.randn(40, width, generator=generator) for width in (3, 4, 3))
+    leaves = [tensor.to(device).requires_grad_() for tensor in (means, quats, coefs)]
+    ones = torch.ones(40, 3, device=device)
+    gaussians = Gaussians(leaves[0], leaves[1], ones, ones[:, 0], ones, {"motion_coefs": leaves[2]})
+    return field.to(device), gaussians, torch.tensor([0.0, 0.3, 1.0], device=device)
 
 
 def test_no_gaussians():

@@ -60,6 +60,8 @@ def test_copies_both_ways(device):
     assert counts(device, lambda x: torch.tensor([1.0, 2.0], device=x.device)).copies == 1
     there_and_back = counts(device, lambda x: x.detach().cpu())
     assert (there_and_back.copies, there_and_back.kernels) == (1, 0)
+    written = counts(device, lambda x: torch.zeros(4, 3).copy_(x.detach()))
+    assert (written.copies, written.waits) == (1, 1)
 
 
 def test_what_stands_for_kernels_is_left_out_with_its_backward_pass(device):

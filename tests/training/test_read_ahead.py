@@ -11,8 +11,8 @@ from simulated_cuda import SimulatedCuda
 
 from dataparsers.som import SomDataParserConfig
 from dyngs_plugins.data import DynamicDataManager, DynamicDataManagerConfig
+from dyngs_plugins.packed import Packed, each_tensor
 from dyngs_plugins.priors import views as views_module
-from dyngs_plugins.read_ahead import each_tensor
 
 
 def manager(rig, **options) -> DynamicDataManager:
@@ -98,5 +98,7 @@ def test_one_thread_reads_and_only_on_a_gpu(tmp_path, monkeypatch):
             assert on_gpu.next_train(step)[1]["image"].device.type == "cuda"
         coming = on_gpu._batches._coming
         assert coming is not None
-        assert coming.result()["image"].device.type == "cpu"  # what is not in use takes no memory of the device
+        packed = coming.result()
+        assert isinstance(packed, Packed)
+        assert packed.contents["image"].device.type == "cpu"  # what is not in use takes no memory of the device
     assert threads[2:] == ["read-ahead_0"] * 6

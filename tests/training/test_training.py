@@ -150,7 +150,8 @@ def test_full_method_renders_eight_frames_with_four_targets(train):
     trainer = train(3, method="dyn-som", change=change)
     cameras, batch = trainer.pipeline.datamanager.next_train(0)
     assert len(cameras) == 6  # all of the tiny clip
-    assert batch["tracks"][0].xy.shape[0] == 4
+    assert batch["tracks"].target_times.shape == (6, 4)
+    assert batch["tracks"].xy.shape[1:] == (4, 2)
     assert batch["image"].shape == (6, 48, 64, 3)
 
 

@@ -38,11 +38,14 @@ class Functions(TorchFunctionMode):
 
     def call(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """A function as it is, except that a device it is asked for is a simulated one."""
+        kwargs = {
+            name: value for name, value in kwargs.items() if name != "pin_memory"
+        }  # of a driver that is not there
         wanted = device_of(kwargs["device"]) if kwargs.get("device") is not None else None
         if wanted is None:
             with self.places.inside(self.common(args, kwargs)):
                 return func(*args, **kwargs)
-        rest = {name: value for name, value in kwargs.items() if name not in ("device", "pin_memory")}
+        rest = {name: value for name, value in kwargs.items() if name != "device"}
         with self.places.inside(wanted):
             result = func(*args, **rest)
         for tensor in tensors_in(result):

@@ -80,6 +80,8 @@ class Kernels(TorchDispatchMode):
             return places[0]
         name = func._schema.name
         if name in ("aten::copy_", "aten::_copy_from"):
+            if {CPU, CUDA} == set(places):
+                self.launches.copy(places[0], "copied")
             return CUDA if places[0] is EITHER else places[0]
         places = self._decide(inputs, places)
         if len(set(places)) == 1:
