@@ -74,6 +74,7 @@ def _make(source: Path, clip: Path) -> None:
     """Say what will be done, and do it."""
     from dyngs_plugins.priors.command import run
     from dyngs_plugins.priors.footage import Choice, find_footage
+    from dyngs_plugins.priors.process_options import ProcessOptions
 
     footage = find_footage(source)
     choice = Choice(max_frames=MAX_FRAMES)
@@ -88,7 +89,7 @@ def _make(source: Path, clip: Path) -> None:
         f"weights. It is done once and takes {duration} on two cores. If it is stopped, the "
         f"same command continues. For other settings: dyngs process {source} --out CLIP, then --data CLIP."
     )
-    run(source, clip, max_frames=MAX_FRAMES)
+    run(source, clip, ProcessOptions(max_frames=MAX_FRAMES))
 
 
 def _say(line: str) -> None:

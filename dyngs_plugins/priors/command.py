@@ -23,64 +23,77 @@ from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.layout_source import is_data_set, process_data_set
 from dyngs_plugins.priors.limits import clip_bytes, space_advice, space_warning
 from dyngs_plugins.priors.prepared import RECORD, PreparedClip, remove_leftovers
-from dyngs_plugins.priors.process import DEFAULT_CAMERAS, DEFAULT_PROVIDERS, make_priors, make_providers
-from dyngs_plugins.priors.progress import Track
+from dyngs_plugins.priors.process import make_priors, make_providers
+from dyngs_plugins.priors.process_options import DEFAULTS, ProcessOptions
+from dyngs_plugins.priors.progress import Say, Track
+from dyngs_plugins.priors.providers.base import PriorProvider
 from dyngs_plugins.priors.summary import write_summary
 from dyngs_plugins.priors.timings import add_timing
 
 
-def run(
-    source: Path, out: Path | None = None, *, height: int | None = None, width: int | None = None,
-    max_size: int | None = None, fps: float | None = None, max_frames: int | None = None, start: float | None = None,
-    end: float | None = None, right: Path | None = None, focal: float | None = None, holdout: int = 8,
-    providers: dict[str, str] | None = None, track_stride: int | None = None, settings: Sequence[str] = (),
-    redo: Sequence[str] = (), eval_masks: bool = True, memory_gb: float = 2.0, views: str = "", protocol: str = "",
-    downscale_factor: int | None = None,
-) -> list[KindReport]:  # fmt: skip
-    """See `dyngs process --help` (dyngs_plugins/cli/process.py) for the arguments.
+def run(source: Path, out: Path | None = None, options: ProcessOptions = DEFAULTS) -> list[KindReport]:
+    """Do what `dyngs process` says: make of the source a clip folder with priors, or the priors that a data set lacks.
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError, OSError, MemoryError: with what was found, expected and what to
             try.
     """
-    console = Console()
-    choice = Choice(fps, max_frames, start, end)
-    if focal is not None and not focal > 0:
-        raise ValueError(f"--focal is {focal}; expected a focal length in pixels of the source's images.")
-    chosen = make_providers(*_named(providers or {}, settings, track_stride))
-    begin = time.perf_counter()
+    if options.focal is not None and not options.focal > 0:
+        raise ValueError(f"--focal is {options.focal}; expected a focal length in pixels of the source's images.")
+    chosen = make_providers(*_named(options))
+    make = _fill_data_set if options.of_a_data_set or is_data_set(source) else _fill_clip
+    return make(source, out, options, chosen, Console())
 
-    def say(line: str) -> None:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    if is_data_set(source) or views or protocol or downscale_factor is not None:
-        with _progress(console) as track, space_advice(out or source, _about(source)):
-            reports = process_data_set(source, out, chosen, track, say, views=views, protocol=protocol,
-                                       downscale_factor=downscale_factor, redo=redo, memory_gb=memory_gb)  # fmt: skip
-        console.print(_table(reports))
-        say(f"{out}: priors for {source}, which is as it was; {time.perf_counter() - begin:.0f} s. Next: "
-            f"{training_command(out or source)}")  # fmt: skip
-        return reports
+def _fill_data_set(
+    source: Path, out: Path | None, options: ProcessOptions, chosen: Mapping[str, PriorProvider], console: Console
+) -> list[KindReport]:
+    begin, say = time.perf_counter(), _says(console)
     with _progress(console) as track, space_advice(out or source, _about(source)):
-        clip = open_clip(source, out, height=height, width=width, max_size=max_size, holdout=holdout, track=track,
-                         choice=choice, right=right, say=say)  # fmt: skip
-        remove_leftovers(clip.root)
-        for note in clip.report.notes if clip.report is not None else ():
-            say(note)
-        warning = None if (clip.root / "tracks").is_dir() else space_warning(clip.root, _needed(clip))
-        if warning:
-            say(warning)
+        reports = process_data_set(
+            source, out, chosen, track, say, views=options.views, protocol=options.protocol,
+            downscale_factor=options.downscale_factor, redo=options.redo, memory_gb=options.memory_gb,
+        )  # fmt: skip
+    console.print(_table(reports))
+    say(f"{out}: priors for {source}, which is as it was; {time.perf_counter() - begin:.0f} s. Next: "
+        f"{training_command(out or source)}")  # fmt: skip
+    return reports
+
+
+def _fill_clip(
+    source: Path, out: Path | None, options: ProcessOptions, chosen: Mapping[str, PriorProvider], console: Console
+) -> list[KindReport]:
+    begin, say = time.perf_counter(), _says(console)
+    with _progress(console) as track, space_advice(out or source, _about(source)):
+        clip = _open(source, out, options, track, say)
         with space_advice(clip.root, _needed(clip)):
-            clip, reports = make_priors(clip, chosen, track, say, redo, memory_gb, focal,
-                                        done=lambda report: add_timing(clip.root, report))  # fmt: skip
-            if eval_masks:
-                make_eval_masks(clip, chosen, track, memory_gb)
+            clip, reports = make_priors(
+                clip, chosen, track, say, options.redo, options.memory_gb, options.focal,
+                done=lambda report: add_timing(clip.root, report),
+            )  # fmt: skip
+            if options.eval_masks:
+                make_eval_masks(clip, chosen, track, options.memory_gb)
             _write_record(clip, reports)
-            page = write_summary(clip, chosen, reports, memory_gb)
+            page = write_summary(clip, chosen, reports, options.memory_gb)
     console.print(_table(reports))
     say(f"{clip.root}: {clip.protocol}; {time.perf_counter() - begin:.0f} s. Look at {page} before you train. Next: "
         f"{training_command(clip.root)}")  # fmt: skip
     return reports
+
+
+def _open(source: Path, out: Path | None, options: ProcessOptions, track: Track, say: Say) -> PreparedClip:
+    """The clip folder with its images, and what there is to say before work begins."""
+    choice = Choice(options.fps, options.max_frames, options.start, options.end)
+    right = None if options.right is None else options.right.expanduser()
+    clip = open_clip(source, out, height=options.height, width=options.width, max_size=options.max_size,
+                     holdout=options.holdout, track=track, choice=choice, right=right, say=say)  # fmt: skip
+    remove_leftovers(clip.root)
+    for note in clip.report.notes if clip.report is not None else ():
+        say(note)
+    warning = None if (clip.root / "tracks").is_dir() else space_warning(clip.root, _needed(clip))
+    if warning:
+        say(warning)
+    return clip
 
 
 def training_command(data: Path) -> str:
@@ -90,16 +103,13 @@ def training_command(data: Path) -> str:
     return f"ns-train dyn-som{'' if torch.cuda.is_available() else '-small'} --data {data}"
 
 
-def _named(
-    names: Mapping[str, str], settings: Sequence[str], track_stride: int | None
-) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+def _named(options: ProcessOptions) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """Provider names, cameras included, and their settings."""
-    values = parse_settings(settings)
-    names = {**DEFAULT_PROVIDERS, "cameras": DEFAULT_CAMERAS, **names}
-    tracker = find_provider("tracks", names["tracks"])
-    if track_stride is not None and "stride" in {field.name for field in dataclasses.fields(tracker)}:
-        values.setdefault("tracks", {}).setdefault("stride", track_stride)
-    return names, values
+    values = parse_settings(options.settings)
+    tracker = find_provider("tracks", options.tracks)
+    if "stride" in {field.name for field in dataclasses.fields(tracker)}:
+        values.setdefault("tracks", {}).setdefault("stride", options.track_stride)
+    return options.providers, values
 
 
 def _needed(clip: PreparedClip) -> float:
@@ -138,6 +148,10 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
         except (ValueError, SyntaxError):
             values.setdefault(kind, {})[name] = value
     return values
+
+
+def _says(console: Console) -> Say:
+    return lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextlib.contextmanager

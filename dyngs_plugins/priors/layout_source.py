@@ -21,9 +21,10 @@ from dyngs_plugins.convert.source import Picture, Source, opened, pictures
 from dyngs_plugins.priors.added_priors import AddedFrame, AddedPriors
 from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.measures import measure
+from dyngs_plugins.priors.missing_files import make_kind
 from dyngs_plugins.priors.prepared import PreparedClip, claim, require_apart
 from dyngs_plugins.priors.prior_kinds import KINDS
-from dyngs_plugins.priors.process import flow_provider, kinds_of, make_kind
+from dyngs_plugins.priors.process import flow_provider, kinds_of
 from dyngs_plugins.priors.progress import Say, Track
 from dyngs_plugins.priors.providers.base import PriorProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs

@@ -6,19 +6,15 @@ continues where it stopped. Beside the files of each kind lies provider.json wit
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dyngs_plugins.hooks import find_provider, registry
-from dyngs_plugins.priors.clip_files import read_json, write_json
 from dyngs_plugins.priors.kind_report import KindReport
-from dyngs_plugins.priors.limits import bytes_to_come, clip_advice, memory_advice, space_advice
 from dyngs_plugins.priors.measures import measure
+from dyngs_plugins.priors.missing_files import make_kind, memory_advice_of
 from dyngs_plugins.priors.prepared import PreparedClip
 from dyngs_plugins.priors.prior_kinds import KINDS, PriorKind
 from dyngs_plugins.priors.progress import Say, Track
@@ -26,12 +22,11 @@ from dyngs_plugins.priors.providers.base import FlowProvider, PriorProvider
 from dyngs_plugins.priors.providers.camera_base import CameraProvider
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.providers.learned import refuse_unavailable
-from dyngs_plugins.priors.redo import PROVIDER_FILE, put_kind_aside
-from dyngs_plugins.priors.solve import is_still, plain, put_cameras_aside, solve_cameras
+from dyngs_plugins.priors.redo import put_kind_aside
+from dyngs_plugins.priors.solve import is_still, put_cameras_aside, solve_cameras
 
 DEFAULT_PROVIDERS = {"flow": "dis", "masks": "epipolar", "depth": "multiview", "tracks": "chained"}
 """The provider of each kind that needs no downloaded weights."""
-DEFAULT_CAMERAS = "tracks"
 
 
 def make_providers(names: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, PriorProvider]:
@@ -88,41 +83,62 @@ def make_priors(
     redo = set(redo)
     _refuse_what_cannot_run(clip, providers, redo)
     clip = put_cameras_aside(clip, say) if "cameras" in redo else clip
-    reports: list[KindReport] = []
-    fresh: dict[str, set[str]] = {frames.name: set() for frames in clip.training}
-
-    def make(frames: FrameSequence, names: Iterable[str]) -> None:
-        kinds = kinds_of(clip, frames)
-        inputs = prior_inputs(frames, kinds, providers, memory_gb)
-        for name in names:
-            if name in redo:
-                put_kind_aside(kinds[name], say)
-            report = make_kind(kinds[name], providers[name], inputs, track, say)
-            _say_if_older(kinds[name], report, fresh[frames.name], say)
-            if report.made:
-                fresh[frames.name].add(name)
-            reports.append(report)
-            done(report)
-
+    making = _Making(providers, track, say, redo, memory_gb, done)
     for frames in clip.training:
-        make(frames, [name for name in KINDS if name == "flow"])
+        making.make(clip, frames, [name for name in KINDS if name == "flow"])
     clip, solved = _cameras(clip, providers, focal, memory_gb, track, say)
     for report in solved:
-        fresh[report.sequence] |= {"cameras"} if report.made else set()
-        reports.append(report)
-        done(report)
+        making.note(report)
     blocked = _depth_is_blocked(clip, providers)
     for frames in clip.training:
-        make(frames, [name for name in KINDS if name != "flow" and not (name == "depth" and blocked)])
+        making.make(clip, frames, [name for name in KINDS if name != "flow" and not (name == "depth" and blocked)])
     if blocked:
         raise ValueError(blocked)
+    _measure(clip, providers, memory_gb, making.reports)
+    order = [frames.name for frames in clip.training]
+    return clip, sorted(making.reports, key=lambda r: order.index(r.sequence))
+
+
+@dataclasses.dataclass
+class _Making:
+    """What is made so far, and what making more of it needs."""
+
+    providers: Mapping[str, PriorProvider]
+    track: Track
+    say: Say
+    redo: set[str]
+    memory_gb: float
+    done: Callable[[KindReport], None]
+    reports: list[KindReport] = dataclasses.field(default_factory=list)
+
+    def make(self, clip: PreparedClip, frames: FrameSequence, names: Iterable[str]) -> None:
+        """Make kinds of one camera's sequence, in this order."""
+        kinds = kinds_of(clip, frames)
+        inputs = prior_inputs(frames, kinds, self.providers, self.memory_gb)
+        for name in names:
+            if name in self.redo:
+                put_kind_aside(kinds[name], self.say)
+            fresh = {report.kind for report in self.reports if report.sequence == frames.name and report.made}
+            report = make_kind(kinds[name], self.providers[name], inputs, self.track, self.say)
+            _say_if_older(kinds[name], report, fresh, self.say)
+            self.note(report)
+
+    def note(self, report: KindReport) -> None:
+        """Files of a kind are complete."""
+        self.reports.append(report)
+        self.done(report)
+
+
+def _measure(
+    clip: PreparedClip, providers: Mapping[str, PriorProvider], memory_gb: float, reports: Iterable[KindReport]
+) -> None:
+    """Put into each report how good its files are."""
     for frames in clip.training:
         kinds = kinds_of(clip, frames)
         inputs = prior_inputs(frames, kinds, providers, memory_gb)
         for report in reports:
             if report.sequence == frames.name and report.kind in kinds:
                 report.measures = measure(report.kind, inputs, kinds[report.kind])
-    return clip, sorted(reports, key=lambda r: list(fresh).index(r.sequence))
 
 
 def kinds_of(clip: PreparedClip, frames: FrameSequence) -> dict[str, PriorKind]:
@@ -161,7 +177,7 @@ def _cameras(
         return prior_inputs(frames, kinds_of(clip, frames), providers, memory_gb, ("flow",) if has_files else ())
 
     title = f"{clip.training[0].name}: cameras ({solver.name})"
-    with _memory_advice(solver, clip.training[0].size, memory_gb):
+    with memory_advice_of(solver, clip.training[0].size, memory_gb):
         (result,) = list(track((solve_cameras(clip, solver, inputs_of, focal, say, track) for _ in range(1)), title, 1))
     return result
 
@@ -210,85 +226,3 @@ def flow_provider(providers: Mapping[str, PriorProvider]) -> FlowProvider:
             f"The flow provider {provider.name!r} is not a subclass of FlowProvider, so it cannot be used."
         )
     return provider
-
-
-def make_kind(kind: PriorKind, provider: PriorProvider, inputs: PriorInputs, track: Track, say: Say) -> KindReport:
-    """Make the missing files of one kind."""
-    wanted = {i: kind.paths(i) for i in range(len(inputs.frames))}
-    missing = {i: {k: p for k, p in paths.items() if not p.is_file()} for i, paths in wanted.items()}
-    missing = {i: paths for i, paths in missing.items() if paths}
-    total = sum(len(paths) for paths in wanted.values())
-    left = sum(len(paths) for paths in missing.values())
-    report = KindReport(kind.sequence, kind.name, provider.name, made=left, kept=total - left)
-    _settle_provider_file(kind, provider, kept=total - left, left=left, say=say)
-    if not missing:
-        return report
-    start = time.perf_counter()
-    title = f"{kind.sequence}: {kind.name} ({provider.name})"
-    with (
-        _memory_advice(provider, kind.size, inputs.memory_gb),
-        space_advice(kind.folder, bytes_to_come(kind, len(missing))),
-    ):
-        for _ in track(_write_results(kind, provider, inputs, missing), title, len(missing)):
-            pass
-    report.seconds = time.perf_counter() - start
-    for note in provider.notes():
-        say(f"{kind.sequence}: {note}")
-    return report
-
-
-def _memory_advice(
-    provider: PriorProvider, size: tuple[int, int], memory_gb: float
-) -> contextlib.AbstractContextManager[None]:
-    """The provider's own settings first: they cost least."""
-    return memory_advice(provider.title, f"{provider.less_memory()} {clip_advice(size, memory_gb)}".lstrip())
-
-
-def _write_results(
-    kind: PriorKind, provider: PriorProvider, inputs: PriorInputs, missing: Mapping[int, Mapping[Any, Path]]
-) -> Iterator[int]:
-    """Write what the provider makes as it comes; yield each frame when its last missing file is written.
-
-    Raises:
-        ValueError: when the provider leaves out a file.
-    """
-    open_files = {i: dict(paths) for i, paths in missing.items()}
-    for i, arrays in provider.compute(inputs, sorted(missing)):
-        wanted = open_files.get(i, {})
-        for key in [key for key in arrays if key in wanted]:
-            kind.write(wanted.pop(key), arrays[key])
-        if i in open_files and not wanted:
-            del open_files[i]
-            yield i
-    if open_files:
-        i, paths = next(iter(open_files.items()))
-        raise ValueError(
-            f"The {kind.name} provider {provider.name!r} is at fault: of frame {kind.stems[i]} it left out "
-            f"{', '.join(repr(key) for key in paths)}."
-        )
-
-
-def _settle_provider_file(kind: PriorKind, provider: PriorProvider, kept: int, left: int, say: Say) -> None:
-    """Say when existing files were made otherwise, and note who makes the new ones."""
-    path = kind.folder / PROVIDER_FILE
-    now = plain({"provider": provider.name, "settings": provider.settings})
-    there = read_json(path, "provider record") if path.is_file() else None
-    earlier = [] if there is None else there.pop("earlier", [])
-    if kept and there is None:
-        there = {"provider": "files", "settings": {}}
-        say(f"{kind.sequence}: {kept} {kind.name} files are there already and are used as given.")
-    elif kept and there != now:
-        say(
-            f"{kind.sequence}: {kept} {kind.name} files made with {_describe(there)} are kept; now it would be "
-            f"{_describe(now)}. To make them again: --redo {kind.name} (and what was made from them)."
-        )
-    if left and there != now:
-        before = [*earlier, there] if kept and there is not None else []
-        write_json(path, {**now, **({"earlier": before} if before else {})})
-
-
-def _describe(record: Mapping[str, Any] | None) -> str:
-    if record is None:
-        return "unknown settings"
-    settings = ", ".join(f"{k}={v}" for k, v in record.get("settings", {}).items())
-    return f"{record.get('provider')!r} ({settings})" if settings else f"{record.get('provider')!r}"

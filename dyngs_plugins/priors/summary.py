@@ -14,8 +14,9 @@ from dyngs_plugins.priors.files import atomic_file
 from dyngs_plugins.priors.kind_report import KindReport
 from dyngs_plugins.priors.prepared import PreparedClip
 from dyngs_plugins.priors.previews import FOLDER, write_previews
-from dyngs_plugins.priors.process import PROVIDER_FILE, kinds_of, prior_inputs
+from dyngs_plugins.priors.process import kinds_of, prior_inputs
 from dyngs_plugins.priors.providers.base import PriorProvider
+from dyngs_plugins.priors.redo import PROVIDER_FILE
 from dyngs_plugins.priors.solve import camera_record
 from dyngs_plugins.priors.summary_page import CameraPath, KindRow, SummaryPage, render_page
 

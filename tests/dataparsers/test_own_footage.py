@@ -11,6 +11,7 @@ import pytest
 from dataparsers import own_footage
 from dataparsers.auto import AutoDataParserConfig
 from dataparsers.own_footage import MAX_FRAMES, is_own_footage, prepared_clip
+from dyngs_plugins.priors.process_options import ProcessOptions
 from dyngs_plugins.sample.clip import SampleSettings, build_clip
 from dyngs_plugins.sample.som_writer import write_som
 from dyngs_plugins.sample.writers.llff import write_llff
@@ -27,11 +28,11 @@ def film(tmp_path) -> Path:
 
 
 @pytest.fixture
-def runs(monkeypatch) -> list[tuple[Path, Path, dict]]:
+def runs(monkeypatch) -> list[tuple[Path, Path, ProcessOptions]]:
     """`dyngs process` is tested elsewhere: here it writes a sample in its place."""
     seen = []
 
-    def run(source: Path, out: Path, **options) -> None:
+    def run(source: Path, out: Path, options: ProcessOptions) -> None:
         seen.append((source, out, options))
         write_som(build_clip(SampleSettings(frames=4, width=64, height=48, supersample=1)), out)
         request = {
@@ -50,7 +51,7 @@ def test_a_film_is_made_into_a_clip_once(film, runs, capsys):
     outputs = parser.get_dataparser_outputs("train")
     assert outputs.image_filenames[0].is_relative_to(clip)
     parser.get_dataparser_outputs("test")
-    assert runs == [(film, clip, {"max_frames": MAX_FRAMES})]
+    assert runs == [(film, clip, ProcessOptions(max_frames=MAX_FRAMES))]
     said = " ".join(capsys.readouterr().out.split())
     assert f"makes a clip of it in {clip}: about 5 frames" in said
     assert "takes a minute or less" in said

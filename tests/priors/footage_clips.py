@@ -10,6 +10,7 @@ import pytest
 from films import write_film
 
 from dyngs_plugins.priors.command import run
+from dyngs_plugins.priors.process_options import ProcessOptions
 from dyngs_plugins.sample.clip import SampleSettings, build_clip
 from dyngs_plugins.sample.som_writer import write_som
 
@@ -37,8 +38,8 @@ def pictures(sample: Path) -> list[np.ndarray]:
 
 
 def process(source: Path, out: Path | None, sample: Path, *more: str, **options):
-    options = {"holdout": HOLDOUT, "providers": {"cameras": "true"}, **options}
-    return run(source, out, settings=(*FAST, f"cameras.truth={str(sample)!r}", *more), **options)
+    settings = (*FAST, f"cameras.truth={str(sample)!r}", *more)
+    return run(source, out, ProcessOptions(**{"holdout": HOLDOUT, "cameras": "true", "settings": settings, **options}))
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ import pytest
 
 from dyngs_plugins.priors.command import run
 from dyngs_plugins.priors.prior_kinds import KINDS
+from dyngs_plugins.priors.process_options import ProcessOptions
 from dyngs_plugins.priors.sources import read_clip
 from dyngs_plugins.sample.clip import SampleSettings, build_clip
 from dyngs_plugins.sample.som_writer import write_som
@@ -41,7 +42,11 @@ def sample(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("focal", ["known", "searched"])
 def test_cameras_masks_depth_and_tracks_of_the_sample(bench, sample, focal, tmp_path):
     K = json.loads((sample / "ground_truth.json").read_text())["cameras"]["camera0"]["K"]
-    run(sample / "images" / "camera0", tmp_path / "clip", holdout=0, focal=K[0][0] if focal == "known" else None)
+    run(
+        sample / "images" / "camera0",
+        tmp_path / "clip",
+        ProcessOptions(holdout=0, focal=K[0][0] if focal == "known" else None),
+    )
     truth, frames = bench.read_truth(sample), read_clip(tmp_path / "clip").sequences[0]
     kinds = {name: KINDS[name](tmp_path / "clip", "camera0", frames.stems, frames.size) for name in KINDS}
     poses, scale = bench.score_poses(truth, frames.stems, frames.world_T_camera)

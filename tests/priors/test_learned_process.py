@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dyngs_plugins.priors.command import run
+from dyngs_plugins.priors.process_options import ProcessOptions
 from dyngs_plugins.priors.som_files import read_disparity
 
 
@@ -33,7 +34,7 @@ def bare(rig, tmp_path):
 )
 def test_what_cannot_run_is_refused_before_anything_is_made(bare, kind, name, message):
     with pytest.raises(FileNotFoundError, match=f"--{kind} {name}: .*{message}"):
-        run(bare, providers={kind: name}, holdout=0)
+        run(bare, None, ProcessOptions(**{kind: name}, holdout=0))
     assert not (bare / "flow").exists()
 
 
@@ -44,7 +45,9 @@ def test_given_files_and_what_is_said_about_them(bare, rig, tmp_path, capsys):
         np.save(given / file.name, (20 + k) * np.load(file) - 2)
     settings = [f"masks.folder={rig / 'masks'}", f"depth.folder={given}", "depth.stores=disparity", "depth.align=affine",
                 f"tracks.folder={rig / 'bootstapir'}"]  # fmt: skip
-    reports = run(bare, providers=dict.fromkeys(("masks", "depth", "tracks"), "files"), settings=settings, holdout=0)
+    reports = run(
+        bare, None, ProcessOptions(masks="files", depth="files", tracks="files", settings=tuple(settings), holdout=0)
+    )
     assert "Depth of the files in relative differs from triangulated depth by" in " ".join(
         capsys.readouterr().out.split()
     )

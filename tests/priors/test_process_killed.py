@@ -14,6 +14,7 @@ from own_process import started
 from true_cameras import registered
 
 from dyngs_plugins.priors.command import run
+from dyngs_plugins.priors.process_options import ProcessOptions
 from dyngs_plugins.sample.clip import SampleSettings, build_clip
 from dyngs_plugins.sample.som_writer import write_som
 
@@ -41,7 +42,7 @@ def _work(sample: Path, out: Path, cameras: str) -> None:
     os.dup2(devnull, 1)
     settings = (*FAST, f"cameras.truth={str(sample)!r}") if cameras == "true" else FAST
     with registered():
-        run(sample / "film.mp4", out, holdout=4, providers={"cameras": cameras}, settings=settings)
+        run(sample / "film.mp4", out, ProcessOptions(holdout=4, cameras=cameras, settings=settings))
 
 
 def state(root: Path) -> dict[str, int]:

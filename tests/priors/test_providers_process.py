@@ -14,6 +14,7 @@ from dyngs_plugins.cli.process import process
 from dyngs_plugins.priors import process as pipeline
 from dyngs_plugins.priors.clip_files import read_clip_json, read_eval_json, read_json
 from dyngs_plugins.priors.command import parse_settings, run
+from dyngs_plugins.priors.process_options import ProcessOptions
 from dyngs_plugins.priors.providers.flow_dis import DISFlow
 from dyngs_plugins.priors.som_files import read_cameras, read_disparity, read_mask
 from dyngs_plugins.priors.track_windows import read_track_window
@@ -57,7 +58,7 @@ def video(sample: Path, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def finished(video: Path, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("clips") / "clip"
-    run(video, out, holdout=HOLDOUT, settings=FAST)
+    run(video, out, ProcessOptions(holdout=HOLDOUT, settings=FAST))
     return out
 
 
@@ -144,7 +145,7 @@ def test_held_out_images_influence_no_prior(video, finished, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(0, FRAMES, HOLDOUT):
         cv2.imwrite(str(other / "images" / f"{i:05d}.png"), rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8))
-    run(other, tmp_path / "clip", holdout=HOLDOUT, settings=FAST, eval_masks=False)
+    run(other, tmp_path / "clip", ProcessOptions(holdout=HOLDOUT, settings=FAST, eval_masks=False))
     expected, found = contents(finished), contents(tmp_path / "clip")
     assert expected.keys() == found.keys()
     assert [name for name in expected if expected[name] != found[name]] == []
@@ -163,7 +164,7 @@ def test_only_what_is_missing_is_made_again(video, finished, tmp_path, capsys):
     before = {name: path.stat().st_mtime_ns for name, path in files(clip).items()}
     for name in lost:
         (clip / name).unlink()
-    reports = run(video, clip, holdout=HOLDOUT, settings=FAST)
+    reports = run(video, clip, ProcessOptions(holdout=HOLDOUT, settings=FAST))
     after = {name: path.stat().st_mtime_ns for name, path in files(clip).items()}
     rewritten = {name for name in before if after[name] != before[name] and not name.startswith("summary/")}
     assert rewritten == {*lost, "process.json"}
@@ -191,7 +192,7 @@ def test_a_killed_run_continues_to_the_same_files(video, finished, tmp_path, mon
 
         monkeypatch.setattr(kind, "write", write)
         with pytest.raises(Killed):
-            run(video, tmp_path / "clip", holdout=HOLDOUT, settings=FAST)
+            run(video, tmp_path / "clip", ProcessOptions(holdout=HOLDOUT, settings=FAST))
         monkeypatch.setattr(kind, "write", real)
 
     stop_after(MaskKind, 2)
@@ -199,7 +200,7 @@ def test_a_killed_run_continues_to_the_same_files(video, finished, tmp_path, mon
     assert read_json(tmp_path / "clip" / "process.json", "record")["status"] == "unfinished"
     (tmp_path / "clip" / "masks" / "camera0" / ".00006.png.17.42.tmp").write_bytes(b"half a file")
     stop_after(TrackKind, 2)
-    reports = run(video, tmp_path / "clip", holdout=HOLDOUT, settings=FAST)
+    reports = run(video, tmp_path / "clip", ProcessOptions(holdout=HOLDOUT, settings=FAST))
     made = {r.kind: r.made for r in reports}
     assert made == {"cameras": 0, "flow": 0, "masks": 0, "depth": 0, "tracks": len(TRAINING) - 2}
     assert contents(tmp_path / "clip") == contents(finished)
@@ -210,7 +211,7 @@ def test_files_of_other_settings_are_kept_and_said(video, finished, tmp_path, ca
     clip = tmp_path / "clip"
     shutil.copytree(finished, clip)
     before = contents(clip)
-    run(video, clip, holdout=HOLDOUT, settings=(*FAST, "masks.support=1.5"))
+    run(video, clip, ProcessOptions(holdout=HOLDOUT, settings=(*FAST, "masks.support=1.5")))
     said = capsys.readouterr().out.replace("\n", " ")
     assert "6 masks files made with 'epipolar'" in said
     assert "support=1.0" in said
@@ -218,11 +219,11 @@ def test_files_of_other_settings_are_kept_and_said(video, finished, tmp_path, ca
     assert "--redo masks" in said
     assert contents(clip) == before
     (clip / "masks" / "camera0" / "00001.png").unlink()
-    run(video, clip, holdout=HOLDOUT, settings=(*FAST, "masks.support=1.5"))
+    run(video, clip, ProcessOptions(holdout=HOLDOUT, settings=(*FAST, "masks.support=1.5")))
     record = read_json(clip / "masks" / "camera0" / "provider.json", "provider record")
     assert record["settings"]["support"] == 1.5
     assert record["earlier"][0]["settings"]["support"] == 1.0
-    run(video, clip, holdout=HOLDOUT, settings=(*FAST, "masks.support=1.5"), redo=["masks"])
+    run(video, clip, ProcessOptions(holdout=HOLDOUT, settings=(*FAST, "masks.support=1.5"), redo=("masks",)))
     record = read_json(clip / "masks" / "camera0" / "provider.json", "provider record")
     assert "earlier" not in record
 
@@ -235,7 +236,7 @@ def test_files_as_given_are_used_and_never_overwritten(video, finished, tmp_path
     shutil.copy(finished / "clip.json", clip)
     (clip / "masks" / "camera0" / "provider.json").unlink()
     masks = contents(clip, ("masks",))
-    reports = run(clip, track_stride=8)
+    reports = run(clip, None, ProcessOptions(track_stride=8))
     assert "6 masks files are there already and are used as given" in capsys.readouterr().out.replace("\n", " ")
     assert contents(clip, ("masks",)) == masks
     made = {r.kind for r in reports if r.made}
@@ -248,7 +249,7 @@ def test_a_clip_without_eval_keeps_the_loaders_held_out_frames_out(finished, tmp
     clip = tmp_path / "clip"
     for folder in ("images", "droid_recon"):
         shutil.copytree(finished / folder, clip / folder)
-    run(clip, tmp_path / "copy", holdout=4, settings=FAST)
+    run(clip, tmp_path / "copy", ProcessOptions(holdout=4, settings=FAST))
     assert not (clip / "masks").exists(), "the source is not touched when --out is another folder"
     from dataparsers.layouts import CUSTOM
     from dataparsers.som_casual import CasualOptions, load_casual
@@ -263,7 +264,7 @@ def test_images_are_resized_and_intrinsics_with_them(video, tmp_path, monkeypatc
     monkeypatch.setattr(pipeline, "KINDS", {})  # images and cameras only
     monkeypatch.setattr("dyngs_plugins.priors.process.prior_inputs", lambda *a, **k: None)
     monkeypatch.setattr("dyngs_plugins.priors.command.write_summary", lambda *a, **k: None)
-    run(video, tmp_path / "clip", width=40, holdout=0, eval_masks=False)
+    run(video, tmp_path / "clip", ProcessOptions(width=40, holdout=0, eval_masks=False))
     assert cv2.imread(str(tmp_path / "clip" / "images" / "camera0" / "00000.png")).shape == (30, 40, 3)
     cameras = read_cameras(tmp_path / "clip" / "droid_recon" / "camera0.npy", FRAMES)
     assert cameras.image_shape == (30, 40)
@@ -281,7 +282,7 @@ def copy(video, tmp_path) -> Path:
 
 def refused(error, match, source, out, **options):
     with pytest.raises(error, match=match):
-        run(source, out, **{"holdout": HOLDOUT, **options})
+        run(source, out, ProcessOptions(**{"holdout": HOLDOUT, **options}))
 
 
 def test_missing_source(tmp_path):
@@ -340,7 +341,7 @@ def test_resuming_with_other_size_or_split(video, finished):
         ({"holdout": -3}, "--holdout is -3"),
         ({"max_size": 100, "width": 50}, "--max-size cannot be combined"),
         ({"width": 10}, "too small"),
-        ({"providers": {"masks": "epipola"}}, "no masks provider named 'epipola'. Did you mean 'epipolar'"),
+        ({"masks": "epipola"}, "no masks provider named 'epipola'. Did you mean 'epipolar'"),
         ({"settings": ["masks.suport=2"]}, "no setting 'suport'. Did you mean 'support'"),
         ({"settings": ["masks=2"]}, "expected KIND.NAME=VALUE"),
     ],
@@ -374,13 +375,14 @@ def test_settings_are_parsed_as_python_values():
 def test_the_command_line_reaches_the_pipeline(monkeypatch, tmp_path):
     from dyngs_plugins.cli import main
 
-    seen = {}
-    monkeypatch.setattr("dyngs_plugins.priors.command.run", lambda source, out, **rest: seen.update(rest, out=out))
+    seen = []
+    monkeypatch.setattr("dyngs_plugins.priors.command.run", lambda *given: seen.append(given))
     main(
         ["process", str(tmp_path), "--out", str(tmp_path / "o"), "--width", "256", "--masks", "mine", "--redo", "depth"]
     )
-    assert seen["out"] == tmp_path / "o"
-    assert (seen["width"], seen["holdout"], seen["track_stride"], seen["redo"]) == (256, 8, 4, ("depth",))
+    assert seen == [(tmp_path, tmp_path / "o", ProcessOptions(width=256, masks="mine", redo=("depth",)))]
+    options = seen[0][2]
+    assert (options.holdout, options.track_stride) == (8, 4)
     named = {"flow": "dis", "cameras": "tracks", "masks": "mine", "depth": "multiview", "tracks": "chained"}
-    assert seen["providers"] == named
+    assert options.providers == named
     assert process.__doc__

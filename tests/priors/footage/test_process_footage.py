@@ -119,7 +119,7 @@ def test_a_known_focal_length_is_scaled_to_the_images(film, sample, tmp_path, mo
     assert seen == [pytest.approx(80.0)]
     assert read_json(tmp_path / "clip/droid_recon/camera0.json", "record")["focal"]["source"] == "--focal"
     seen.clear()
-    process(film, tmp_path / "clip", sample, focal=120.0, redo=["cameras"], height=48)
+    process(film, tmp_path / "clip", sample, focal=120.0, redo=("cameras",), height=48)
     assert seen == [pytest.approx(96.0)]
 
 
@@ -164,9 +164,9 @@ def test_a_clip_folder_without_cameras_is_filled_in_place(finished, sample, tmp_
     cameras = read_cameras(tmp_path / "clip" / "droid_recon" / "camera0.npy", FRAMES)
     np.testing.assert_allclose(cameras.world_T_camera, truth, atol=1e-6)
     cameras_before = (tmp_path / "clip" / "droid_recon" / "camera0.npy").read_bytes()
-    process(tmp_path / "clip", None, sample, eval_masks=False, redo=["cameras"])
+    process(tmp_path / "clip", None, sample, eval_masks=False, redo=("cameras",))
     assert (tmp_path / "clip" / "before_redo" / "cameras" / "camera0" / "camera0.npy").read_bytes() == cameras_before
-    refused(ValueError, "--redo cameras: .* was not solved by", sample, tmp_path / "copy", sample, redo=["cameras"])
+    refused(ValueError, "--redo cameras: .* was not solved by", sample, tmp_path / "copy", sample, redo=("cameras",))
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_a_foreign_file_and_wrong_options(sample, film, tmp_path):
     refused(ValueError, "--fps, --max-frames, .* are for films", sample, tmp_path / "b", sample, fps=2.0)
     refused(ValueError, "--focal is -1", film, tmp_path / "c", sample, focal=-1.0)
     refused(ValueError, "no cameras provider named 'tru'. Did you mean 'true'", film, tmp_path / "d", sample,
-            providers={"cameras": "tru"})  # fmt: skip
+            cameras="tru")  # fmt: skip
     process(film, tmp_path / "e", sample, max_frames=5, eval_masks=False)
     refused(ValueError, "made with other settings .frames: ", film, tmp_path / "e", sample, max_frames=4)
 

@@ -58,7 +58,7 @@ def test_redo_puts_files_aside_and_deletes_none(film, finished, sample, tmp_path
     write_disparity(clip / "aligned_depth_anything" / "camera0" / "00003.npy", mine)  # beside a record of ours
     before = contents(clip)
     for times in ("camera0", "camera0-2"):
-        process(film, clip, sample, redo=["depth"])
+        process(film, clip, sample, redo=("depth",))
         assert f"before_redo/depth/{times}" in capsys.readouterr().out.replace("\n", "")
     kept = {p.name: p.read_bytes() for p in (clip / "before_redo" / "depth" / "camera0").iterdir()}
     folder = "aligned_depth_anything/camera0/"
@@ -72,8 +72,8 @@ def test_a_camera_provider_that_cannot_run_is_refused_before_anything(film, fini
     assert not (tmp_path / "clip" / "flow").exists()
     clip = Path(shutil.copytree(finished, tmp_path / "whole"))
     before = contents(clip)
-    refused(FileNotFoundError, "--cameras true", film, clip, sample, redo=["cameras"])
-    refused(FileNotFoundError, "--cameras true", film, clip, sample, redo=["cameras"])
+    refused(FileNotFoundError, "--cameras true", film, clip, sample, redo=("cameras",))
+    refused(FileNotFoundError, "--cameras true", film, clip, sample, redo=("cameras",))
     assert contents(clip) == before
     process(film, clip, sample)  # with cameras there is nothing for it to do
 
