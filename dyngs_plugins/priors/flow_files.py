@@ -70,7 +70,7 @@ def read_flow(file: FlowFile) -> tuple[Float[Tensor, "h w 2"], Bool[Tensor, "h w
     path = existing(file.path, "flow file", _ADVICE)
     if path.suffix == ".npz":
         flow, mask = _npz_arrays(path, ("flow", "mask"))
-        mask = mask.reshape(map_shape(mask.shape)) > 0.5
+        mask = _above_half(path, mask)
     else:
         flow = load_npy(path, "flow file")
         mask = None if file.visible is None else _booleans(existing(file.visible, "visibility map", _ADVICE))
@@ -112,7 +112,15 @@ def _booleans(path: Path, mmap: bool = False) -> Shaped[np.ndarray, "h w"]:
     array = load_npy(path, "visibility map", mmap, kinds="bfiu")
     if len(map_shape(array.shape)) != 2:
         raise ValueError(f"{path}: {array.dtype} of shape {array.shape}. Expected booleans [h, w]. {_ADVICE}")
-    return array if mmap else array.reshape(map_shape(array.shape)) > 0.5
+    return array if mmap else _above_half(path, array)
+
+
+def _above_half(path: Path, mask: Shaped[np.ndarray, "*hw"]) -> Bool[np.ndarray, "h w"]:
+    bad = int((~np.isfinite(mask)).sum())
+    if bad:  # no comparison is true of NaN: these pixels would count as hidden without a word
+        raise ValueError(f"{path}: {bad} of {mask.size} values of the flow's mask are NaN or infinite. Expected booleans, "
+                         f"or numbers above 0.5 where the flow holds. {_ADVICE}")  # fmt: skip
+    return mask.reshape(map_shape(mask.shape)) > 0.5
 
 
 def _npz_headers(path: Path) -> dict[str, tuple[int, ...]]:

@@ -216,3 +216,12 @@ def test_values_are_looked_at_when_they_are_read(tmp_path):
     file.path.unlink()
     with pytest.raises(FileNotFoundError, match=r"a_fwd.npz: no such flow file"):
         check_flow(file, (SIZE[1], SIZE[0]))
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_mask_with_nan_hides_no_pixel_in_silence(tmp_path, archive):
+    visible = torch.ones(SIZE)
+    visible[0] = torch.nan
+    file = write_flow(tmp_path, torch.zeros(*SIZE, 2), visible, archive)
+    with pytest.raises(ValueError, match=r"64 of 3072 values of the flow's mask are NaN.* Compute it again"):
+        read_flow(file)
