@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,8 @@ OUR_PACKAGES = ("dyngs_plugins", "dataparsers", "method_configs")
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR)
 """What the system says of a place that is read-only, full, somebody else's, or under a file."""
+UNFINISHED = re.compile(r"\.([^/\\]+?)(?:\.\d+\.\d+\.tmp|\.partial-\w+)$")
+"""Names that files and folders have until they are complete; the user knows them by those they take then."""
 TRACEBACK_VARIABLE = "DYNGS_TRACEBACK"
 """Set to 1 it shows the traceback of a user's mistake too."""
 
@@ -44,8 +47,9 @@ def message_of(error: BaseException) -> str:
         return error.strerror  # ours, raised with the system's number for those who catch it
     if not is_refused(error):
         return str(error)
+    place = UNFINISHED.sub(r"\1", os.fsdecode(error.filename))
     return (
-        f"{error.filename}: the system does not let it be read or written ({error.strerror}). Expected a place where you may "
+        f"{place}: the system does not let it be read or written ({error.strerror}). Expected a place where you may "
         "do both: choose another one, change its permissions, or free some space."
     )
 

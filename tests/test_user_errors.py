@@ -69,4 +69,8 @@ def test_what_the_system_refuses_is_a_users_mistake_and_a_missing_file_of_a_libr
     assert message_of(refused).startswith(
         "/disk/clip: the system does not let it be read or written (Read-only file system)"
     )
+    for unfinished in ("/disk/.clip.json.12.345.tmp", "/disk/.clip.json.partial-x8_a"):
+        assert message_of(OSError(errno.ENOSPC, "No space left on device", unfinished)).startswith(
+            "/disk/clip.json: the sys"
+        )
     assert not is_mistake_of_user(FileNotFoundError(errno.ENOENT, "No such file or directory", "weights.bin"))

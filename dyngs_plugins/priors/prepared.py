@@ -76,7 +76,7 @@ def claim(source: Path, out: Path, request: dict[str, Any]) -> None:
             changed = [f"{k}: {earlier.get(k)} there, {v} now" for k, v in request.items() if earlier.get(k) != v]
             raise ValueError(
                 f"--out {out} was made with other settings ({'; '.join(changed)}). Give the same settings to resume "
-                "it, or choose another folder."
+                "it, choose another folder, or remove this one first."
             )
         return
     if out.is_dir() and any(out.iterdir()):
