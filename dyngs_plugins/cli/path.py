@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,22 +19,58 @@ DEFAULT_FPS = 15.0
 BULLET_SECONDS = 4.0
 
 
+@dataclass(frozen=True)
+class PathOptions:
+    """What the camera does, and how that is filmed."""
+
+    kind: Kind = "follow"
+    """follow: the filming camera, while time plays. freeze: the filming camera, while time stands still. bullet: an
+    orbit, while time stands still. orbit: an orbit, while time plays. stabilised: the filming camera without its
+    shake (or one that does not move, see --reference), while time plays."""
+    time: float = 0.5
+    """Where time stands still (and the camera of --reference frame), from 0 (first frame) to 1 (last frame)."""
+    orbit: Orbit = "arc"
+    """Shape of the orbit. All but wander keep looking at the point that the filming cameras look at."""
+    angle: float = 15.0
+    """Width of the orbit in degrees, as seen from that point."""
+    reference: Literal["frame", "average"] | None = None
+    """Camera that the orbit starts from: the filming camera at --time, or the average one. Default: frame for
+    bullet, average for orbit. With stabilised: a fixed camera in place of the smoothed path."""
+    smoothing: float = 0.5
+    """With stabilised: width (standard deviation) of the smoothing in seconds of the video."""
+    fps: float | None = None
+    """Frames per second of the video. Default: those of the clip, else 15."""
+    seconds: float | None = None
+    """Length of the video. Default: that of the clip; 4 for bullet."""
+    width: int | None = None
+    """Image width in pixels. Default: that of the training images, or in proportion to --height."""
+    height: int | None = None
+    """Image height in pixels. Default: that of the training images, or in proportion to --width."""
+    camera: int = 0
+    """Index of the training camera, where several film at the same time."""
+    layout: str = ""
+    """Of a folder of data, the command of its layout's loader, such as llff-data. Default: the one that is
+    recognised."""
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense.
+
+        Raises:
+            ValueError: with what was found and what was expected.
+        """
+        if not 0 <= self.time <= 1:
+            raise ValueError(f"--time is {self.time}; expected a number from 0 (first frame) to 1 (last frame).")
+        for name in ("fps", "seconds", "width", "height"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"--{name} is {value}; expected more than 0.")
+
+
 def path(
     source: Annotated[Path, tyro.conf.arg(metavar="CONFIG_OR_DATA")],
     /,
     out: Path,
-    kind: Kind = "follow",
-    time: float = 0.5,
-    orbit: Orbit = "arc",
-    angle: float = 15.0,
-    reference: Literal["frame", "average"] | None = None,
-    smoothing: float = 0.5,
-    fps: float | None = None,
-    seconds: float | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    camera: int = 0,
-    layout: str = "",
+    options: Annotated[PathOptions, tyro.conf.arg(name="")],
 ) -> None:
     """Write a camera path with time, for ns-render camera-path.
 
@@ -44,39 +80,22 @@ def path(
     Args:
         source: config.yml of a training run (or the folder that holds it), or a folder of data.
         out: JSON file to write.
-        kind: follow: the filming camera, while time plays. freeze: the filming camera, while time stands still. bullet:
-            an orbit, while time stands still. orbit: an orbit, while time plays. stabilised: the filming camera
-            without its shake (or one that does not move, see --reference), while time plays.
-        time: Where time stands still (and the camera of --reference frame), from 0 (first frame) to 1 (last frame).
-        orbit: Shape of the orbit. All but wander keep looking at the point that the filming cameras look at.
-        angle: Width of the orbit in degrees, as seen from that point.
-        reference: Camera that the orbit starts from: the filming camera at --time, or the average one. Default: frame
-            for bullet, average for orbit. With stabilised: a fixed camera in place of the smoothed path.
-        smoothing: With stabilised: width (standard deviation) of the smoothing in seconds of the video.
-        fps: Frames per second of the video. Default: those of the clip, else 15.
-        seconds: Length of the video. Default: that of the clip; 4 for bullet.
-        width: Image width in pixels. Default: that of the training images, or in proportion to --height.
-        height: Image height in pixels. Default: that of the training images, or in proportion to --width.
-        camera: Index of the training camera, where several film at the same time.
-        layout: Of a folder of data, the command of its layout's loader, such as llff-data. Default: the one that is
-            recognised.
+        options: The rest.
     """
-    if not 0 <= time <= 1:
-        raise ValueError(f"--time is {time}; expected a number from 0 (first frame) to 1 (last frame).")
-    for option, value in (("--fps", fps), ("--seconds", seconds), ("--width", width), ("--height", height)):
-        if value is not None and value <= 0:
-            raise ValueError(f"{option} is {value}; expected more than 0.")
+    options.check()
     source = source.expanduser()
     config = source / "config.yml" if (source / "config.yml").is_file() else source
-    outputs = training_outputs(config, layout)
-    filmed, size = filming_path(outputs, camera)
+    outputs = training_outputs(config, options.layout)
+    filmed, size = filming_path(outputs, options.camera)
 
     clip_fps: float = outputs.metadata.get("fps") or DEFAULT_FPS
     clip_seconds = outputs.metadata.get("num_frames", len(filmed)) / clip_fps
-    rate = fps or clip_fps
-    num_frames = max(1, round((seconds or (BULLET_SECONDS if kind == "bullet" else clip_seconds)) * rate))
-    planned = plan(filmed, kind, num_frames, time, orbit, angle, reference, smoothing * rate)
-    size = _image_size(size, width, height)
+    rate, kind = options.fps or clip_fps, options.kind
+    seconds = options.seconds or (BULLET_SECONDS if kind == "bullet" else clip_seconds)
+    num_frames = max(1, round(seconds * rate))
+    planned = plan(filmed, kind, num_frames, options.time, options.orbit, options.angle, options.reference,
+                   options.smoothing * rate)  # fmt: skip
+    size = _image_size(size, options.width, options.height)
     write_json(out.expanduser(), nerfstudio_camera_path(planned, size, rate, loops=kind in ("bullet", "orbit")))
     print(f"{num_frames} frames of {size[0]}x{size[1]} at {rate:g} per second: {out}")
     if config.is_file():

@@ -177,10 +177,10 @@ def test_a_missing_source_and_a_foreign_file_are_explained(tmp_path: Path, capsy
 def test_a_clip_folder_is_read_through_its_dataparser(tmp_path: Path):
     """The path of a sample clip is that of the dataparser's own training cameras, in the scene's frame."""
     from dataparsers.som import SomDataParserConfig
-    from dyngs_plugins.cli.sample import sample
+    from dyngs_plugins.cli.sample import SampleOptions, sample
 
     clip = tmp_path / "clip"
-    sample(clip, frames=6, width=48, height=36, supersample=1)
+    sample(clip, SampleOptions(frames=6, width=48, height=36, supersample=1))
     content, cameras = run_on(clip, tmp_path / "path.json")
     expected = SomDataParserConfig(data=clip).setup().get_dataparser_outputs(split="train")
     assert content["fps"] == expected.metadata["fps"]

@@ -64,12 +64,12 @@ def trained_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
 
     The sample's held-out camera and its ground-truth tracks are there. The picture is rough, but the objects move.
     """
-    from dyngs_plugins.cli.sample import sample
+    from dyngs_plugins.cli.sample import SampleOptions, sample
 
     folder = tmp_path_factory.mktemp("trained")
     method, steps, num_frames, size = "dyn-som-small", 30, 8, (64, 48)
     clip = folder / "clip"
-    sample(clip, frames=num_frames, width=size[0], height=size[1], supersample=2)
+    sample(clip, SampleOptions(frames=num_frames, width=size[0], height=size[1], supersample=2))
     run_command(
         "ns-train",
         method,

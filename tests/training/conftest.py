@@ -10,14 +10,14 @@ from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils import writer
 
-from dyngs_plugins.cli.sample import sample
+from dyngs_plugins.cli.sample import SampleOptions, sample
 
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory) -> Path:
     """The project's sample at 64x48 with 6 frames."""
     out = tmp_path_factory.mktemp("sample") / "clip"
-    sample(out, frames=6, width=64, height=48)
+    sample(out, SampleOptions(frames=6, width=64, height=48))
     return out
 
 

@@ -7,7 +7,7 @@ import torch
 from nerfstudio.cameras.camera_paths import get_interpolated_camera_path
 
 from dataparsers.dnerf import DynDNerfDataParserConfig
-from dyngs_plugins.cli.sample import sample
+from dyngs_plugins.cli.sample import SampleOptions, sample
 from dyngs_plugins.model import DynamicModel
 from dyngs_plugins.sample.writers.dnerf import write_dnerf
 
@@ -56,7 +56,7 @@ def test_losses_without_input_are_off_and_the_others_on(train):
 
 def test_interpolating_between_two_moving_cameras_tells_the_time(train, tmp_path):
     """What `ns-render interpolate` does: it walks from pose to pose and drops the times."""
-    sample(tmp_path / "rig", frames=4, width=64, height=48, cameras=2, supersample=1)
+    sample(tmp_path / "rig", SampleOptions(frames=4, width=64, height=48, cameras=2, supersample=1))
 
     def change(config):
         quick(config)

@@ -10,13 +10,13 @@ import torch
 import tyro
 from short_trainings import choose_exposure
 
-from dyngs_plugins.cli.sample import sample
+from dyngs_plugins.cli.sample import SampleOptions, sample
 
 
 @pytest.fixture(scope="module")
 def blurred_clip(tmp_path_factory):
     out = tmp_path_factory.mktemp("blurred") / "clip"
-    sample(out, frames=6, width=64, height=48, supersample=1, blur=True, shake=1.0, subframes=5)
+    sample(out, SampleOptions(frames=6, width=64, height=48, supersample=1, blur=True, shake=1.0, subframes=5))
     return out
 
 

@@ -18,7 +18,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from short_trainings import METHODS, SMALL, choose_exposure, whole_and_resumed
 from simulated_cuda import CUDA, SimulatedCuda
 
-from dyngs_plugins.cli.sample import sample
+from dyngs_plugins.cli.sample import SampleOptions, sample
 from dyngs_plugins.density import DensityControl, DensityControlConfig
 from dyngs_plugins.exposure.choice import EXPOSURES
 from dyngs_plugins.trainer import DynamicTrainerConfig
@@ -41,7 +41,7 @@ def cuda() -> Iterator[SimulatedCuda]:
 @pytest.fixture(scope="module")
 def blurred_clip(tmp_path_factory):
     out = tmp_path_factory.mktemp("blurred") / "clip"
-    sample(out, frames=6, width=48, height=36, supersample=1, blur=True, shake=1.0, subframes=5)
+    sample(out, SampleOptions(frames=6, width=48, height=36, supersample=1, blur=True, shake=1.0, subframes=5))
     return out
 
 

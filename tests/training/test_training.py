@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dyngs_plugins.cli.sample import sample
+from dyngs_plugins.cli.sample import SampleOptions, sample
 
 
 @pytest.fixture
@@ -115,13 +115,13 @@ def test_no_targets_are_asked_for(train):
 
 
 def test_a_clip_of_three_frames(train, tmp_path):
-    sample(tmp_path / "three", frames=3, width=64, height=48, supersample=1)
+    sample(tmp_path / "three", SampleOptions(frames=3, width=64, height=48, supersample=1))
     model = model_of(train(6, data=tmp_path / "three", change=quick))
     assert model.num_frames == 3
 
 
 def test_two_training_cameras_mix_in_batches(train, tmp_path):
-    sample(tmp_path / "rig", frames=4, width=64, height=48, cameras=2, supersample=1)
+    sample(tmp_path / "rig", SampleOptions(frames=4, width=64, height=48, cameras=2, supersample=1))
     trainer = train(8, data=tmp_path / "rig", change=quick)
     views = trainer.pipeline.datamanager.views
     assert views.camera_index.tolist() == [0] * 4 + [1] * 4
