@@ -5,6 +5,7 @@ Imports nothing heavy: every ns-* command imports ``auto-data``, which imports t
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -13,8 +14,8 @@ from dyngs_plugins.priors.clip_files import read_json
 
 MAX_FRAMES = 300
 """Frames taken of longer footage when nobody says how many; `dyngs process` takes all."""
-SECONDS_PER_FRAME = 14.0
-"""What all weight-free priors take for a frame of a million pixels on two cores, roughly."""
+SECONDS_PER_FRAME, SECONDS_PER_MEGAPIXEL = 1.0, 11.0
+"""What all weight-free priors take on two cores, roughly: for a frame of any size, and for a million of its pixels."""
 PIXELS = 480 * 853
 
 
@@ -65,7 +66,7 @@ def _finished(clip: Path, source: Path) -> bool:
         raise ValueError(
             f"{clip}: it was made from {made_from.get('source')}{'' if ours else ', not from ' + str(source)}"
             f"{' as it was before it changed' if ours else ''}. Move this folder away to have it made anew, or make a clip "
-            f"of your own with `dyngs process {source} --out CLIP` and pass --data CLIP."
+            f"of your own with `dyngs process {shlex.quote(str(source))} --out CLIP` and pass --data CLIP."
         )
     return content.get("status") == "complete"
 
@@ -80,16 +81,21 @@ def _make(source: Path, clip: Path) -> None:
     choice = Choice(max_frames=MAX_FRAMES)
     counts = [f.expected(choice) or MAX_FRAMES for _, f in footage]
     pixels = min(footage[0][1].size[0] * footage[0][1].size[1], PIXELS)
-    minutes = sum(counts) * pixels / 1e6 * SECONDS_PER_FRAME / 60
-    duration = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "a minute or less"
+    duration = duration_of(sum(counts), pixels)
     again = "goes on making" if (clip / "process.json").is_file() else "makes"
     _say(
         f"{source}: footage without cameras. This {again} a clip of it in {clip}: about {sum(counts)} frames at 480 pixels "
         f"or less at the shorter side, every 8th held out for evaluation, cameras, masks, depth and tracks without learned "
         f"weights. It is done once and takes {duration} on two cores. If it is stopped, the "
-        f"same command continues. For other settings: dyngs process {source} --out CLIP, then --data CLIP."
+        f"same command continues. For other settings: dyngs process {shlex.quote(str(source))} --out CLIP, then --data CLIP."
     )
     run(source, clip, ProcessOptions(max_frames=MAX_FRAMES))
+
+
+def duration_of(frames: int, pixels: int) -> str:
+    """About how long all priors take for so many frames of so many pixels, in words."""
+    minutes = frames * (SECONDS_PER_FRAME + pixels / 1e6 * SECONDS_PER_MEGAPIXEL) / 60
+    return f"about {minutes:.0f} minutes" if minutes >= 1.5 else "a minute or less"
 
 
 def _say(line: str) -> None:

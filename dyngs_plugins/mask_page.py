@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -89,7 +90,9 @@ class MaskPage:
         with self._lock:
             written = self.editor.save()
         stale = self.editor.stale() if written else []
-        again = f" Now older: dyngs process {self.editor.root} --redo {' '.join(stale)}" if stale else ""
+        again = (
+            f" Now older: dyngs process {shlex.quote(str(self.editor.root))} --redo {' '.join(stale)}" if stale else ""
+        )
         self.message = f"{len(written)} masks saved.{again}" if written else "nothing to save"
 
     def status(self) -> str:

@@ -5,6 +5,7 @@ The host itself would find out in a child process, in the middle of training, or
 
 from __future__ import annotations
 
+import shlex
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,5 +136,5 @@ def check_unused(folder: Path) -> None:
     if steps:
         raise FileExistsError(
             f"{folder} has checkpoints of an earlier training, up to step {max(steps)}, which a new one would delete. To "
-            f"go on from there add --load-dir {folder}. To train anew take another --timestamp or --experiment-name."
+            f"go on from there add --load-dir {shlex.quote(str(folder))}. To train anew take another --timestamp or --experiment-name."
         )

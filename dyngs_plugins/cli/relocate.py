@@ -1,5 +1,6 @@
 """``dyngs relocate RUN --data DATA``: open a run that was moved, or copied from another machine."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -18,4 +19,5 @@ def relocate(run: Annotated[Path, tyro.conf.arg(metavar="RUN")], /, data: Path |
     from dyngs_plugins import relocation
 
     place = relocation.relocate(run.expanduser(), None if data is None else data.expanduser())
-    print(f"The run is in {place.run}, its data in {place.data}. Next: ns-viewer --load-config {place.run}/config.yml")
+    config = shlex.quote(f"{place.run}/config.yml")
+    print(f"The run is in {place.run}, its data in {place.data}. Next: ns-viewer --load-config {config}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ def training_command(data: Path) -> str:
     """What to run next on a clip with priors: the flagship at full size on a GPU, sized for processors elsewhere."""
     import torch
 
-    return f"ns-train dyn-som{'' if torch.cuda.is_available() else '-small'} --data {data}"
+    return f"ns-train dyn-som{'' if torch.cuda.is_available() else '-small'} --data {shlex.quote(str(data))}"
 
 
 def _named(options: ProcessOptions) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
