@@ -56,6 +56,17 @@ def test_a_device_that_is_not_there(device, config, monkeypatch):
     assert f"--machine.device-type {device}" in refused(config, monkeypatch)
 
 
+def test_rays_are_held_to_what_the_machine_can_do_alone(monkeypatch):
+    """The host's NeRF can train on several devices and in half precision."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = copy.deepcopy(all_methods["nerf-llff"])
+    config.machine.num_devices, config.mixed_precision = 2, True
+    config.machine.device_type = "cpu"
+    config.check()
+    config.machine.device_type = "cuda"
+    assert "--machine.device-type cuda" in refused(config, monkeypatch)
+
+
 def test_a_run_with_checkpoints_is_not_trained_over(config, monkeypatch):
     folder = config.get_checkpoint_dir()
     folder.mkdir(parents=True)
