@@ -11,13 +11,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from dyngs_plugins import randomness
 from dyngs_plugins.gaussian_sets import GaussianSet, logit
 from dyngs_plugins.motion.base import MotionField
-from dyngs_plugins.motion.bases_init import interpolate_tracks
+from dyngs_plugins.motion.track_gaps import best_seen, interpolate_tracks
 from dyngs_plugins.moving_points import PointsFrom, moving_points
 from dyngs_plugins.priors.lifting import Tracks3D, background_points, lift_tracks
 from dyngs_plugins.priors.seed import cloud_points, random_points
@@ -50,11 +50,6 @@ class InitialiseConfig:
     """Picks tracks, points and clusters. None: that of ``--machine.seed``."""
 
 
-def canonical_frame(visible: Bool[Tensor, "n t"]) -> int:
-    """The frame in which most tracks are visible."""
-    return int(visible.sum(dim=0).argmax())
-
-
 def select_tracks(tracks: Tracks3D, frame: int) -> Tracks3D:
     """Drop tracks that are never visible, and those farther from the per-axis median in ``frame`` than 95 % are."""
     points = interpolate_tracks(tracks.points, tracks.visible)[:, frame]
@@ -69,14 +64,14 @@ def start_dynamic(
 ) -> Tracks3D:
     """Fill the dynamic set (one Gaussian per track) and start the motion field; returns the tracks it used.
 
-    Centres are the tracks' positions in the canonical frame, interpolated in time where a track is not visible there
-    (the reference takes the lifted depth of whatever hides it). Scales are the mean distance to the three nearest
-    centres, clipped to the 5-95 % range.
+    Centres are the tracks' positions in the canonical frame: interpolated in time where a track is not visible there
+    (the reference takes the lifted depth of whatever hides it), unless the field knows better where it then is.
+    Scales are the mean distance to the three nearest centres, clipped to the 5-95 % range.
     """
-    frame = canonical_frame(tracks.visible)
+    frame = best_seen(tracks.visible)  # the canonical one
     tracks = select_tracks(tracks, frame)
-    columns = motion.initialise(tracks, frame, generator)
-    means = interpolate_tracks(tracks.points, tracks.visible)[:, frame]
+    columns = dict(motion.initialise(tracks, frame, generator))
+    means = columns.pop("means", interpolate_tracks(tracks.points, tracks.visible)[:, frame])
     distances = nearest_distances(means)
     low = distances.kthvalue(max(1, int(0.05 * distances.numel()))).values
     high = distances.kthvalue(max(1, int(0.95 * distances.numel()))).values

@@ -38,6 +38,8 @@ PAPER = Paper(
         "a far plane.",
         "Canonical positions of tracks hidden in the canonical frame are interpolated in time; the reference lifts the "
         "depth of what hides them. Unsolvable frames of a basis are interpolated, not held.",
+        "The small preset carries what is not seen at the clip's start, end or canonical frame along with what moves as "
+        "it does where both are seen; the reference, and the full preset, hold it where it was seen first or last.",
         "Between frames the bases are interpolated linearly, so that time is continuous.",
         "Density control really updates its screen-radius statistic, keeps the background's extent in checkpoints, and "
         "never both splits and duplicates a Gaussian.",
@@ -129,6 +131,8 @@ def small() -> DynamicTrainerConfig:
     # The reference's 7 pixels are meant for 540 rows.
     data.layout_options = {"som-data": {"mask_erosion": 3}}
     model.initialise = InitialiseConfig(num_dynamic=4000, num_static=8000, static_from="frames")
+    # A few hundred steps do not mend what starts off its thing, and stays unseen by the training camera.
+    model.motion = MotionBasesConfig(num_bases=10, hidden="carry")
     model.prefit_steps, model.train_steps = 300, 1200
     # A fifth of the steps, so the rates that are slow in a long training are raised and the cadence is shortened.
     model.scale_decay = Decay(factor=0.1, steps=1200)

@@ -5,7 +5,6 @@ import torch
 
 from dyngs_plugins.gaussian_sets import GaussianSet
 from dyngs_plugins.initialise import (
-    canonical_frame,
     nearest_distances,
     rotate_z_to,
     select_tracks,
@@ -29,10 +28,6 @@ def tracks(n: int = 40, t: int = 6) -> Tracks3D:
         colors=torch.rand(n, 3, generator=generator),
         query_frame=torch.zeros(n, dtype=torch.long),
     )
-
-
-def test_canonical_frame_sees_the_most_tracks():
-    assert canonical_frame(tracks().visible) == 2
 
 
 def test_far_and_never_visible_tracks_are_dropped():

@@ -63,7 +63,7 @@ class MotionField(nn.Module, ABC):
         """Start the shared tensors from lifted tracks and return the raw column values of the tracks' Gaussians.
 
         Row i of each returned column belongs to track i, whose Gaussian sits at the track's position in
-        ``canonical_frame``. For fields that start from tracks.
+        ``canonical_frame``, or where an entry ``means`` says. For fields that start from tracks.
         """
         return {}
 

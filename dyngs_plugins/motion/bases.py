@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dyngs_plugins.losses.motion import acceleration
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
-from dyngs_plugins.motion.bases_init import fit_bases
+from dyngs_plugins.motion.bases_init import Hidden, fit_bases
 from dyngs_plugins.motion.rigid import move_rigidly
 from dyngs_plugins.types import Gaussians
 
@@ -32,6 +32,10 @@ class MotionBasesConfig(MotionFieldConfig):
     """A basis must be supported by more tracks than this (lowered for clips with few tracks)."""
     smoothness: float = 0.1
     """Weight of the bases' acceleration."""
+    hidden: Hidden = "hold"
+    """How bases start where tracks are not seen, before and after the frames that show them. ``hold``: still, where
+    they were seen first or last (the reference). ``carry``: as the rest of their thing moves, so that sides which
+    appear or disappear while it turns stay with it."""
 
 
 class MotionBases(MotionField):
@@ -110,13 +114,12 @@ class MotionBases(MotionField):
         }
 
     def initialise(self, tracks, canonical_frame: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        fitted = fit_bases(
-            tracks, canonical_frame, self.config.num_bases, self.config.min_cluster_size, generator=generator
-        )
+        c = self.config
+        fitted = fit_bases(tracks, canonical_frame, c.num_bases, c.min_cluster_size, generator, c.hidden)
         self.resize(fitted.rots.shape[0])
         self.rots.data.copy_(fitted.rots)
         self.transls.data.copy_(fitted.transls)
-        return {"motion_coefs": fitted.coefs}
+        return {"motion_coefs": fitted.coefs, "means": fitted.canonical}
 
     def resize(self, num_bases: int) -> None:
         """Change the number of bases before training starts (small clusters are dropped); contents are undefined."""

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from dyngs_plugins.motion import rotations
 from dyngs_plugins.motion.bases import MotionBases, MotionBasesConfig
-from dyngs_plugins.motion.bases_init import fit_bases, interpolate_tracks, kmeans, rigid_motions, weighted_procrustes
+from dyngs_plugins.motion.bases_init import FittedBases, fit_bases
+from dyngs_plugins.motion.rigid_clusters import weighted_procrustes
 from dyngs_plugins.motion.static import StaticMotion, StaticMotionConfig
 from dyngs_plugins.priors.lifting import Tracks3D
 from dyngs_plugins.types import Gaussians
@@ -205,35 +206,33 @@ def test_fitted_bases_follow_the_bodies():
     assert (moved - tracks.points).norm(dim=-1)[tracks.visible].median() < 0.05
 
 
+def farthest_off(fitted: FittedBases, tracks: Tracks3D) -> torch.Tensor:
+    """The largest distance of each track, over all frames, from the motion that fits it best; and which one that is."""
+    path = torch.einsum("ktij,nj->nkti", rotations.matrix_from_6d(fitted.rots), fitted.canonical)
+    off = (path + fitted.transls - tracks.points[:, None]).norm(dim=-1).amax(dim=-1)
+    return off.amin(dim=-1)
+
+
+def test_sides_that_are_only_seen_early_or_late_stay_with_their_body():
+    """A third of each body's tracks are seen before the middle, another after it, as sides of a thing that turns are."""
+    tracks, labels = moving_tracks(n=120)
+    third = torch.arange(120) // 2 % 3
+    tracks.visible[third == 0, 5:] = False
+    tracks.visible[third == 1, :5] = False
+    fitted = {
+        hidden: fit_bases(tracks, 3, 2, 5, generator=torch.Generator().manual_seed(0), hidden=hidden)
+        for hidden in ("hold", "carry")
+    }
+    torch.testing.assert_close(fitted["carry"].canonical, tracks.points[:, 3], atol=0.05, rtol=0)
+    assert float(farthest_off(fitted["carry"], tracks).max()) < 0.1
+    assert float(farthest_off(fitted["hold"], tracks)[third == 1].median()) > 0.3
+
+
 def test_no_tracks_is_a_clear_error():
     tracks, _ = moving_tracks()
     empty = Tracks3D(**{name: value[:0] for name, value in vars(tracks).items()})
     with pytest.raises(ValueError, match="found 0 tracks of moving points"):
         fit_bases(empty, 0, 2, 5, torch.Generator())
-
-
-def test_interpolation_is_linear_inside_and_held_at_the_ends():
-    points = torch.arange(6.0)[None, :, None].repeat(1, 1, 3) ** 2
-    visible = torch.tensor([[False, True, False, False, True, False]])
-    filled = interpolate_tracks(points, visible)[0, :, 0]
-    torch.testing.assert_close(filled, torch.tensor([1.0, 1.0, 6.0, 11.0, 16.0, 16.0]))
-
-
-def test_unsolvable_frames_lie_between_their_neighbours():
-    tracks, labels = moving_tracks()
-    body = labels == 0
-    weights = torch.ones(int(body.sum()), 8)
-    weights[:, 5] = 0
-    rots, transls = rigid_motions(tracks.points[body], weights, torch.ones_like(weights), 3)
-    torch.testing.assert_close(transls[5], (transls[4] + transls[6]) / 2, atol=1e-5, rtol=1e-4)
-
-
-def test_kmeans_separates_blobs_and_is_reproducible():
-    generator = torch.Generator().manual_seed(1)
-    features = torch.cat([torch.randn(30, 4, generator=generator) + 10 * i for i in range(3)])
-    labels = kmeans(features, 3, torch.Generator().manual_seed(0))
-    assert len({tuple(labels[30 * i : 30 * (i + 1)].unique().tolist()) for i in range(3)}) == 3
-    assert torch.equal(labels, kmeans(features, 3, torch.Generator().manual_seed(0)))
 
 
 def test_coefficients_are_a_partition_of_unity():
