@@ -17,6 +17,8 @@ MAX_FRAMES = 300
 SECONDS_PER_FRAME, SECONDS_PER_MEGAPIXEL = 1.0, 11.0
 """What all weight-free priors take on two cores, roughly: for a frame of any size, and for a million of its pixels."""
 PIXELS = 480 * 853
+STOPPED_BY_HAND = 130
+"""Exit code of a command that ctrl-C stopped, as shells have it."""
 
 
 def is_footage(root: Path) -> bool:
@@ -89,7 +91,11 @@ def _make(source: Path, clip: Path) -> None:
         f"weights. It is done once and takes {duration} on two cores. If it is stopped, the "
         f"same command continues. For other settings: dyngs process {shlex.quote(str(source))} --out CLIP, then --data CLIP."
     )
-    run(source, clip, ProcessOptions(max_frames=MAX_FRAMES))
+    try:
+        run(source, clip, ProcessOptions(max_frames=MAX_FRAMES))
+    except KeyboardInterrupt as stopped:  # of which the host would print the traceback
+        _say(f"Stopped. What is finished in {clip} is kept: the same command goes on from there.")
+        raise SystemExit(STOPPED_BY_HAND) from stopped
 
 
 def duration_of(frames: int, pixels: int) -> str:

@@ -136,5 +136,6 @@ def check_unused(folder: Path) -> None:
     if steps:
         raise FileExistsError(
             f"{folder} has checkpoints of an earlier training, up to step {max(steps)}, which a new one would delete. To "
-            f"go on from there add --load-dir {shlex.quote(str(folder))}. To train anew take another --timestamp or --experiment-name."
+            f"go on from there add --load-dir {shlex.quote(str(folder))}. To train anew take another --timestamp or "
+            "--experiment-name."
         )

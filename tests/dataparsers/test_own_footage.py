@@ -103,3 +103,14 @@ def test_the_time_it_will_take_is_near_what_was_measured():
     """482 s and 47 s on two idle cores (docs/benchmarks.md)."""
     assert duration_of(90, 853 * 480) == "about 8 minutes"
     assert duration_of(24, 320 * 240) == "a minute or less"
+
+
+def test_ctrl_c_while_the_clip_is_made_says_that_it_goes_on(film, monkeypatch, capsys):
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dyngs_plugins.priors.command.run", stopped)
+    with pytest.raises(SystemExit) as stop:
+        prepared_clip(film)
+    assert stop.value.code == 130
+    assert "is kept: the same command goes on from there." in " ".join(capsys.readouterr().out.split())
