@@ -78,6 +78,13 @@ class RunConfig(GrowingConfig, TrainerConfig):
         if self.load_dir is None and self.load_checkpoint is None:
             check_unused(self.get_checkpoint_dir())
 
+    def set_experiment_name(self) -> None:
+        """By what is trained on: a film's own name, or its folder's. The host takes a film's folder, and of "." nothing."""
+        data = self.pipeline.datamanager.data
+        if self.experiment_name is None and data is not None:
+            self.experiment_name = data.absolute().stem
+        super().set_experiment_name()
+
     def save_config(self) -> None:
         """The host's, in one message where it cannot write.
 
