@@ -16,14 +16,14 @@ def acceleration(x: Float[Tensor, "k t c"]) -> Float[Tensor, ""]:
     """``mean |2 x_t - x_{t-1} - x_{t+1}|_2``: 0 for trajectories linear in time (the sheet's A)."""
     if x.shape[1] < 3 or x.shape[0] == 0:
         return nothing_observed(x)
-    return _norm(_second_difference(x, 1)).mean()
+    return _norm(second_difference(x, 1)).mean()
 
 
 def smooth_tracks(moved: Float[Tensor, "3 b n 3"]) -> Float[Tensor, ""]:
     """Half the mean norm of the second difference of the Gaussians' centres one frame before, at, and one frame after."""
     if moved.numel() == 0:
         return nothing_observed(moved)
-    return 0.5 * _norm(_second_difference(moved, 0)).mean()
+    return 0.5 * _norm(second_difference(moved, 0)).mean()
 
 
 def motion_along_ray(moved: Float[Tensor, "3 b n 3"], camera_centre: Float[Tensor, "b 3"]) -> Float[Tensor, ""]:
@@ -102,6 +102,6 @@ class _SecondDifference(torch.autograd.Function):
         return d_x, None
 
 
-def _second_difference(x: Tensor, dim: int) -> Tensor:
+def second_difference(x: Tensor, dim: int) -> Tensor:
     """``x_{t-1} - 2 x_t + x_{t+1}`` along an axis, which gets shorter by two."""
     return _SecondDifference.apply(x, dim)  # type: ignore[return-value]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dyngs_plugins.losses.motion import second_difference
 from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
 from dyngs_plugins.types import Gaussians
 
@@ -101,7 +102,7 @@ class HexPlane(MotionField):
 
     def look_up(self, means: Float[Tensor, "n 3"], times: Float[Tensor, "b"]) -> Float[Tensor, "b n f"]:
         """Features of canonical centres at times."""
-        places = 2 * (means - self.low) / (self.high - self.low) - 1
+        places = (2 * (means - self.low) / (self.high - self.low) - 1).unbind(-1)
         times = times.clamp(0, 1)
         if self.config.time_map == "symmetric":
             times = 2 * times - 1
@@ -111,13 +112,13 @@ class HexPlane(MotionField):
             still = 1.0
             for i in SPACE:
                 columns, rows = AXES[i]
-                grid = torch.stack([places[:, columns], places[:, rows]], dim=-1)[None, None]
+                grid = torch.stack([places[columns], places[rows]], dim=-1)[None, None]
                 seen = F.grid_sample(planes[i], grid, align_corners=True, padding_mode="border")
                 still = still * seen[0, :, 0].T
             features = still
             for i in TIME:
                 rows_now = between_rows(planes[i][0].permute(1, 2, 0), times)  # [b, columns, f]
-                features = features * between_rows(rows_now.transpose(0, 1), places[:, AXES[i][0]]).transpose(0, 1)
+                features = features * between_rows(rows_now.transpose(0, 1), places[AXES[i][0]]).transpose(0, 1)
             found.append(features)
         return torch.cat(found, dim=-1)
 
@@ -188,10 +189,10 @@ class HexPlaneNetwork(nn.Module):
 def between_rows(table: Float[Tensor, "r *rest"], u: Float[Tensor, "m"]) -> Float[Tensor, "m *rest"]:
     """Linear interpolation between the rows of a table whose first is at -1 and last at 1, clamped at both."""
     last = table.shape[0] - 1
-    place = ((u.clamp(-1, 1) + 1) / 2) * last
-    left = place.detach().floor().long().clamp(0, max(last - 1, 0))
+    place = (u.clamp(-1, 1) + 1) * (last / 2)
+    left = place.detach().long().clamp(0, max(last - 1, 0))
     fraction = (place - left).reshape(-1, *[1] * (table.ndim - 1))
-    below, above = table.index_select(0, left), table.index_select(0, (left + 1).clamp_max(last))
+    below, above = table.index_select(0, left), table.index_select(0, left + min(last, 1))
     return below + (above - below) * fraction
 
 
@@ -207,5 +208,5 @@ def roughness(planes: list[Tensor]) -> Float[Tensor, ""]:
     total = planes[0].new_zeros(())
     for plane in planes:
         if plane.shape[2] > 2:
-            total = total + (plane[:, :, 2:] - 2 * plane[:, :, 1:-1] + plane[:, :, :-2]).square().mean()
+            total = total + second_difference(plane, 2).square().mean()
     return total
