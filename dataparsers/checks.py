@@ -122,6 +122,9 @@ def check_tracks(folder: Path, names: Sequence[str]) -> None:
 
     For pairs this works on the folder's listing: a file is opened only where its size is not that of its self pair.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder. Expected the tracks of {len(names)} training images. Run the "
+                                "tracker again (`dyngs process` fills gaps and keeps what exists).")  # fmt: skip
     if holds_windows(folder):
         check_track_windows(folder, names)
         return

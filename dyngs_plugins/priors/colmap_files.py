@@ -155,7 +155,7 @@ def _check_images(path: Path, images: Mapping[int, ColmapImage], cameras: Mappin
         if image.camera_id not in cameras:
             raise ValueError(
                 f"{path}: image {image.name!r} has the camera {image.camera_id}, but the model's cameras are "
-                f"{sorted(cameras)[:8]}. The files are of two models: export them together."
+                f"{sorted(cameras)[:8]}. Expected files of one model. Export them together."
             )
         if image.name in seen:
             raise ValueError(f"{path}: the images {seen[image.name]} and {image.id} are both named {image.name!r}. "

@@ -141,6 +141,10 @@ CORRUPTIONS = {
     ),
     "mask damaged": (lambda r: (r / "masks/camera0/000001_left.png").write_bytes(b"x"), "cannot be read as an image"),
     "track missing": (lambda r: (r / "tracks/camera0/000001_left.npz").unlink(), "000001_left.npz"),
+    "no tracks": (
+        lambda r: shutil.rmtree(r / "tracks/camera0"),
+        "tracks/camera0: no such folder. Expected the tracks of 5",
+    ),
     "not JSON": (lambda r: (r / "with_priors.json").write_text("{"), "with_priors.json"),
     "itself": (lambda r: change(r, layout="with-priors-data"), "is itself one with added priors"),
 }
