@@ -78,7 +78,7 @@ class MotionBases(MotionField):
         if last == 0:
             return self.rots.new_ones(len(times), 1)
         u = times.clamp(0, 1) * last
-        left = u.detach().long().clamp_max(last - 1)
+        left = u.detach().long().clamp(0, last - 1)
         right_share = (u - left).to(self.rots.dtype)
         frames, shares = torch.stack([left, left + 1], 1), torch.stack([1 - right_share, right_share], 1)
         return right_share.new_zeros(len(times), self.num_frames).scatter(1, frames, shares)
