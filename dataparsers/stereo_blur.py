@@ -25,7 +25,6 @@ Source: Sun et al., "DyBluRF" (2024); Bui et al., "MoBGS" (2026); Wu et al., "De
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -237,20 +236,8 @@ def _som_priors(made: Path, images: Sequence[Path], size: tuple[int, int]) -> Pr
 
 def _small_folder(root: Path) -> Path:
     """``images_512x288`` and the like, the smallest that is there, else ``images``."""
-
-    def sized(start: str) -> list[Path]:
-        return [p for p in root.glob(f"{start}_*x*") if p.is_dir() and re.fullmatch(rf"{start}_\d+x\d+", p.name)]
-
-    if blurred := sized("images"):
-        return min(blurred, key=lambda p: int(p.name.rpartition("x")[2]))
-    if sharp := sized("inference_images"):
-        absent = root / sharp[0].name.removeprefix("inference_")
-        warnings.warn(
-            f"{absent}: no such folder, but {sharp[0].name}/ is there. The images in images/ are used, at their own size. "
-            "Copy the folder again for the smaller ones.",
-            stacklevel=2,
-        )
-    return root / "images"
+    sized = [p for p in root.glob("images_*x*") if p.is_dir() and re.fullmatch(r"images_\d+x\d+", p.name)]
+    return min(sized, key=lambda p: int(p.name.rpartition("x")[2])) if sized else root / "images"
 
 
 def _deblur4dgs_folder(root: Path) -> Path | None:

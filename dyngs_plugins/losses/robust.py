@@ -21,6 +21,8 @@ def nothing_observed(*tensors: Tensor) -> Float[Tensor, ""]:
 def upper_quantile(values: Float[Tensor, "n"], q: float) -> Float[Tensor, ""]:
     """The ``q`` quantile (lower neighbour) of any number of values; ``torch.quantile`` refuses over 16.7 million."""
     rank = int(q * (values.numel() - 1)) + 1
+    if values.is_cuda:  # PyTorch looks for a k-th value with one block of threads, for the largest ones with many
+        return values.topk(values.numel() - rank + 1, sorted=False).values.min()
     return values.kthvalue(rank).values
 
 

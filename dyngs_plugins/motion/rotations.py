@@ -66,9 +66,9 @@ def shepperd(columns: Float[Tensor, "3 3 *b"]) -> Float[Tensor, "4 *b"]:
     mirrored = columns.transpose(0, 1)
     sums, differences = columns + mirrored, columns - mirrored
     twice = torch.stack([sums[0, 0], sums[1, 1], sums[2, 2]])
-    half_trace = 0.5 * twice.sum(0)
-    (w2, wx, wy, wz) = (1 + half_trace, differences[1, 2], differences[2, 0], differences[0, 1])
-    (x2, y2, z2), (xy, xz, yz) = twice + (1 - half_trace), (sums[0, 1], sums[0, 2], sums[1, 2])
+    trace = 0.5 * twice.sum(0)
+    (w2, wx, wy, wz) = (1 + trace, differences[1, 2], differences[2, 0], differences[0, 1])
+    (x2, y2, z2), (xy, xz, yz) = twice + (1 - trace), (sums[0, 1], sums[0, 2], sums[1, 2])
     rows = torch.stack([w2, wx, wy, wz, wx, x2, xy, xz, wy, xy, y2, yz, wz, xz, yz, z2]).unflatten(0, (4, 4))
     largest = rows.detach().diagonal().argmax(-1)
     chosen = rows.gather(0, largest.expand(1, 4, *largest.shape))[0]

@@ -6,6 +6,7 @@ camera, and the results are put together so that nobody can tell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -40,7 +41,7 @@ def rasterize_with_gsplat(
     own = [name for name, trailing in _TRAILING.items() if _has_camera_axis(getattr(inputs, name), trailing)]
     if not own:
         return _call(inputs)
-    renders = [_call(_of_camera(inputs, own, camera)) for camera in range(inputs.num_cameras)]
+    renders = [_call(one) for one in _by_camera(inputs, own)]
     images, alphas, infos = zip(*renders, strict=True)
     return torch.cat(images), torch.cat(alphas), merge_infos(infos)
 
@@ -55,16 +56,17 @@ def _has_camera_axis(tensor: Tensor | None, trailing: int) -> bool:
     return tensor is not None and tensor.ndim == trailing + 2
 
 
-def _of_camera(inputs: RasterInputs, own: list[str], camera: int) -> RasterInputs:
-    """One camera's share of the inputs."""
-    one: dict[str, Any] = {name: getattr(inputs, name)[camera] for name in own}
-    keep = slice(camera, camera + 1)
-    one["viewmats"], one["Ks"] = inputs.viewmats[keep], inputs.Ks[keep]
+def _by_camera(inputs: RasterInputs, own: list[str]) -> list[RasterInputs]:
+    """Each camera's share of the inputs. Taken apart once: picked one by one, each would fill a gradient of all with zeros."""
+    parts: dict[str, Sequence[Tensor]] = {name: getattr(inputs, name).unbind(0) for name in own}
+    parts |= {"viewmats": inputs.viewmats.split(1), "Ks": inputs.Ks.split(1)}
     if inputs.backgrounds is not None:
-        one["backgrounds"] = inputs.backgrounds[keep]
+        parts["backgrounds"] = inputs.backgrounds.split(1)
     if inputs.colors.ndim == (3 if inputs.sh_degree is None else 4):
-        one["colors"] = inputs.colors[keep]
-    return replace(inputs, **one)
+        parts["colors"] = inputs.colors.split(1)
+    return [
+        replace(inputs, **{name: part[camera] for name, part in parts.items()}) for camera in range(inputs.num_cameras)
+    ]
 
 
 def _call(inputs: RasterInputs) -> tuple[Tensor, Tensor, dict[str, Any]]:

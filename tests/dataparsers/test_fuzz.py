@@ -48,9 +48,9 @@ DO_WITHOUT = {
     "timestamps": {"time"},
     "points3D": {"depth"},
     "0": {"depth"},
-    **dict.fromkeys(("eval", "val", "images_test", "sparse_", "val_ids"), None),
+    **dict.fromkeys(("eval", "val", "images_test", "sparse_", "val_ids", "images_48x32"), None),
 }
-"""What a scene may lack altogether, and what is then another way by right; None: another split, or other cameras.
+"""What a scene may lack altogether, and what is then another way by right; None: another split, size or other cameras.
 
 Without timestamps images are evenly spaced in time; without a COLMAP model disparities are scaled by the bounds."""
 RESAMPLED = ("dpt", "disp")

@@ -138,8 +138,7 @@ def test_images_at_full_size_and_reduced(copy):
         with Image.open(half[split].image_filenames[0]) as image:
             assert image.size == (32, 24)
     shutil.rmtree(root / "dense/images_64x48")
-    with pytest.warns(UserWarning, match="images_64x48: no such folder, but inference_images_64x48/ is there"):
-        full = parse_all(config(root))["train"]
+    full = parse_all(config(root))["train"]
     torch.testing.assert_close(full.cameras.fx, small.cameras.fx * 2)
     assert int(full.cameras.width[0]) == 128
 

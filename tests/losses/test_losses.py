@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from simulated_cuda import SimulatedCuda
 
 from dyngs_plugins.losses import image, motion, robust, tracks
 
@@ -38,6 +39,13 @@ def test_empty_and_weightless_input_is_zero_with_a_graph(quantile):
 def test_quantile_of_more_values_than_torch_allows():
     values = torch.arange(17_000_000, dtype=torch.float32)
     assert float(robust.upper_quantile(values, 0.5)) == pytest.approx(8_500_000, rel=1e-6)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 0.95, 1.0])
+def test_a_device_finds_the_same_quantile(q):
+    values = torch.randn(1001, generator=torch.Generator().manual_seed(2)).round(decimals=1)  # with equal ones
+    with SimulatedCuda():
+        assert float(robust.upper_quantile(values.to("cuda"), q)) == float(robust.upper_quantile(values, q))
 
 
 def depth_image(seed=0):
