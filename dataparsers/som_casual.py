@@ -95,13 +95,12 @@ def load_casual(root: Path, layout: CasualLayout, options: CasualOptions) -> Cli
     else:
         eval_views = _frame_views([f for f in frames if f.frame in held] or train, size, len(kept), layout)
     stored = layout.folder(root, "flow3d_preprocessed", info.sequences[0]) / "scene_norm_dict.pth"
+    has_frame = optional_file(stored, "scene frame") and len(info.sequences) == 1
     return Clip(
         train=train_views,
         evaluation=eval_views,
         protocol=protocol,
-        stored_frame=read_scene_norm(stored)
-        if optional_file(stored, "scene frame") and len(info.sequences) == 1
-        else None,
+        stored_frame=read_scene_norm(stored) if has_frame else None,
         fps=info.fps,
         ground_truth_tracks=_ground_truth(root, info, kept),
     )
@@ -118,11 +117,12 @@ def _prior_folders(root: Path, layout: CasualLayout, sequence: str, required: tu
         found[kind] = next((folder for folder in candidates if folder.is_dir()), None)
         if found[kind] is None and kind in required:
             also = f" (or {', '.join(names[1:])} beside it)" if names[1:] else ""
-            # `dyngs process` reads and fills the custom layout alone.
-            make = f"Make them with `dyngs process {root}`" if layout.image_type == "images" else "Compute them"
+            ours = layout.image_type == "images"  # the one layout that `dyngs process` reads and fills
+            make = f"Make its files with `dyngs process {root}`" if ours else "Compute them"
+            others = " ".join(other for other in required if other != kind)
             raise FileNotFoundError(
-                f"{candidates[0]}: no such folder{also}. Expected the clip's {kind}. {make}, or name another folder "
-                f"with som-data --{kind.removesuffix('s')}-type."
+                f"{candidates[0]}: no such folder{also}. Expected the clip's {kind}. {make}, name another folder with "
+                f"som-data --{kind.removesuffix('s')}-type, or train a method without: som-data --required-priors {others}"
             )
     return PriorFolders(**found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -152,6 +153,11 @@ def opened(
         FileNotFoundError, ValueError: no such folder, no layout or several, or files that cannot be read.
     """
     root = root.resolve()
+    if root.is_file():
+        raise ValueError(
+            f"{root}: this is a file, expected a folder of images with cameras. Of a film `dyngs process "
+            f"{shlex.quote(str(root))} --out CLIP` makes one; convert CLIP then."
+        )
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder. Expected a folder of images and cameras to convert.")
     chosen, why = _layout(root, layout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -198,7 +199,9 @@ def _depth_is_blocked(clip: PreparedClip, providers: Mapping[str, PriorProvider]
         f"{clip.root}: the camera stands still (or only turns), so depth cannot be triangulated: one viewpoint shows no "
         f"parallax. Flow, cameras, masks and tracks are made. Depth must come from elsewhere: put files of your own into "
         f"{depth.folder}, or run the same command again with --depth "
-        f"{' or --depth '.join(sorted(others)) or 'NAME of a provider that needs no parallax'}."
+        f"{' or --depth '.join(sorted(others)) or 'NAME of a provider that needs no parallax'}. Without any "
+        "depth the filmed views can be learned: ns-train dyn-deformable-small --data "
+        f"{shlex.quote(str(clip.root))} som-data --required-priors masks tracks"
     )
 
 

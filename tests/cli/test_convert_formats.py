@@ -45,6 +45,9 @@ def test_a_folder_in_use_is_never_written_to(scene, tmp_path):
 def test_wrong_options_are_named(scene, tmp_path):
     root, out = scene("colmap").root, tmp_path / "out"
     assert "nowhere: no such folder" in fails(tmp_path / "nowhere", "llff", out)
+    (tmp_path / "my film.mp4").write_bytes(b"anything")
+    film = tmp_path / "my film.mp4"
+    assert f"`dyngs process '{film}' --out CLIP` makes one; convert CLIP then." in fails(film, "llff", out)
     assert "layout is 'lff'; expected one of" in fails(root, "llff", out, layout="lff")
     assert "protocol is 'best'; expected one of" in fails(root, "llff", out, protocol="best")
     assert "--text is given with --to llff; expected --to colmap" in fails(root, "llff", out, text=True)

@@ -127,6 +127,8 @@ def test_a_missing_folder(video, folder, kind, first):
     assert f"{video / first}: no such folder" in said
     assert "dyngs process" in said
     assert f"som-data --{kind}-type" in said
+    kept = [name for name in ("depth", "masks", "tracks") if not name.startswith(kind)]
+    assert said.endswith(f"train a method without: som-data --required-priors {' '.join(kept)}")
 
 
 def test_a_kind_that_nobody_needs_may_be_missing(video):

@@ -175,6 +175,7 @@ def test_a_clip_folder_without_cameras_is_filled_in_place(finished, sample, tmp_
 def test_a_camera_that_stands_still_has_no_depth(film, sample, tmp_path):
     said = refused(ValueError, "the camera stands still", film, tmp_path / "clip", sample, "cameras.still=True")
     assert "no parallax. Flow, cameras, masks and tracks are made" in said
+    assert said.endswith(f"--data {tmp_path / 'clip'} som-data --required-priors masks tracks")
     assert "--depth" in said
     clip = tmp_path / "clip"
     assert not (clip / "aligned_depth_anything").exists()
