@@ -41,13 +41,11 @@ def _compare(a: Tensor, b: Tensor, bar: float, value_bar: float = 1e-6) -> None:
 def fused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails where the kernel is not used."""
     pytest.importorskip("numba")
-    real = ssim_module.ssim_reference
 
-    def only_in_double(a: Tensor, b: Tensor) -> Tensor:
-        assert a.dtype == torch.float64, "ssim() should have used its kernels"
-        return real(a, b)
+    def unexpected(*_):
+        raise AssertionError("ssim() should have used its kernels")
 
-    monkeypatch.setattr(ssim_module, "ssim_reference", only_in_double)
+    monkeypatch.setattr(ssim_module, "_separable", unexpected)
 
 
 @pytest.mark.usefixtures("fused")
@@ -86,6 +84,20 @@ def test_the_same_bits_for_any_number_of_threads():
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(x, y) for x, y in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 48, 3), (2, 5, 30, 3), (1, 12, 4, 7)])
+def test_separable_convolutions_and_their_gradients_are_those_of_five(shape: tuple[int, ...]):
+    a, b = _noise(shape, 0), _smooth(shape, 1)
+    expected = _value_and_gradients(ssim_reference, a, b, torch.float64)
+    for found, exact in zip(_value_and_gradients(ssim, a, b, torch.float64), expected, strict=True):
+        torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("image", [_noise, _smooth])
+def test_without_numba_in_single_precision(image, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ssim_module, "has_numba", lambda: False)
+    _compare(image((1, 96, 80, 3), 0), image((1, 96, 80, 3), 1), 1e-3, value_bar=1e-5)
 
 
 @pytest.mark.parametrize("function", [ssim, ssim_reference])
