@@ -1,7 +1,7 @@
 """``dyngs path``: write a camera path with time, for ``ns-render camera-path``."""
 
-import json
 import os
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -66,11 +66,14 @@ class PathOptions:
                 raise ValueError(f"--{name} is {value}; expected more than 0.")
 
 
+DEFAULTS = PathOptions()
+
+
 def path(
     source: Annotated[Path, tyro.conf.arg(metavar="CONFIG_OR_DATA")],
     /,
     out: Path,
-    options: Annotated[PathOptions, tyro.conf.arg(name="")],
+    options: Annotated[PathOptions, tyro.conf.arg(name="")] = DEFAULTS,
 ) -> None:
     """Write a camera path with time, for ns-render camera-path.
 
@@ -82,8 +85,10 @@ def path(
         out: JSON file to write.
         options: The rest.
     """
+    from dyngs_plugins.priors.clip_files import write_json
+
     options.check()
-    source = source.expanduser()
+    source, out = source.expanduser(), out.expanduser()
     config = source / "config.yml" if (source / "config.yml").is_file() else source
     outputs = training_outputs(config, options.layout)
     filmed, size = filming_path(outputs, options.camera)
@@ -96,10 +101,11 @@ def path(
     planned = plan(filmed, kind, num_frames, options.time, options.orbit, options.angle, options.reference,
                    options.smoothing * rate)  # fmt: skip
     size = _image_size(size, options.width, options.height)
-    write_json(out.expanduser(), nerfstudio_camera_path(planned, size, rate, loops=kind in ("bullet", "orbit")))
+    write_json(out, nerfstudio_camera_path(planned, size, rate, loops=kind in ("bullet", "orbit")))
     print(f"{num_frames} frames of {size[0]}x{size[1]} at {rate:g} per second: {out}")
     if config.is_file():
-        print(f"ns-render camera-path --load-config {config} --camera-path-filename {out} --output-path video.mp4")
+        names = f"--load-config {shlex.quote(str(config))} --camera-path-filename {shlex.quote(str(out))}"
+        print(f"ns-render camera-path {names} --output-path video.mp4")
 
 
 def plan(
@@ -144,7 +150,7 @@ def training_outputs(source: Path, layout: str = "") -> "DataparserOutputs":
         layout: command of the folder's loader; "" recognises the folder.
 
     Raises:
-        FileNotFoundError: if there is nothing at ``source``.
+        FileNotFoundError: if there is nothing at ``source``, or no longer where the run had its data.
         ValueError: if it is no nerfstudio config, holds runs, or there is no such layout.
     """
     if not source.exists():
@@ -161,27 +167,12 @@ def training_outputs(source: Path, layout: str = "") -> "DataparserOutputs":
 
 
 def _dataparser_of_run(config_path: Path) -> Any:
-    import yaml
-    from nerfstudio.configs.method_configs import all_methods  # noqa: F401  (loads the classes that the file names)
-    from nerfstudio.engine.trainer import TrainerConfig
-
     from dataparsers.auto import with_options
+    from dyngs_plugins.relocation import check_data_of_run, data_of, read_config
 
-    try:
-        # The host's own format, python tags included, loaded as ns-eval and ns-render load it.
-        config = yaml.load(config_path.read_text(), Loader=yaml.Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(
-            f"{config_path} is not a readable config of nerfstudio: {error}. Give the config.yml that ns-train wrote."
-        ) from error
-    if not isinstance(config, TrainerConfig):
-        raise ValueError(
-            f"{config_path} holds a {type(config).__name__}, expected nerfstudio's TrainerConfig. "
-            "Give the config.yml that ns-train wrote."
-        )
-    datamanager: Any = config.pipeline.datamanager
-    if datamanager.data is not None:  # ns-train --data, which the datamanager hands to its dataparser
-        datamanager.dataparser.data = Path(datamanager.data)
+    datamanager: Any = read_config(config_path).pipeline.datamanager
+    check_data_of_run(datamanager)
+    datamanager.dataparser.data = data_of(datamanager)
     # What the method wants of its loader decides the scene's frame; the host's own methods have no such wishes.
     return with_options(datamanager.dataparser, getattr(datamanager, "layout_options", {})).setup()
 
@@ -261,14 +252,6 @@ def nerfstudio_camera_path(
         "camera_path": frames,
         "crop": None,
     }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write to a temporary name, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1))
-    os.replace(partial, path)
 
 
 def _image_size(size: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.scripts.render import get_crop_from_json
 
 import dyngs_plugins.cli.path as path_module
@@ -163,10 +166,15 @@ def test_a_missing_source_and_a_foreign_file_are_explained(tmp_path: Path, capsy
     foreign.write_text("a: 1\n")
     broken = tmp_path / "broken.yml"
     broken.write_text("!!python/object:no.such.module.Config {}\n")
+    moved = tmp_path / "moved.yml"
+    run_config = copy.deepcopy(all_methods["dyn-som-small"])
+    run_config.pipeline.datamanager.data = Path("/cluster/clip")
+    moved.write_text(yaml.dump(run_config))
     for source, message in (
         (tmp_path / "nowhere", "does not exist; expected the config.yml"),
-        (foreign, "holds a dict, expected nerfstudio's TrainerConfig"),
-        (broken, "is not a readable config of nerfstudio"),
+        (foreign, "holds a dict. Expected the config.yml that ns-train wrote"),
+        (broken, "broken.yml: cannot be read ("),
+        (moved, "/cluster/clip: the data that this run was trained on is not there. Where it has moved"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(["path", str(source), "--out", str(tmp_path / "path.json")])
