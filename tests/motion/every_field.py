@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import copy
-import functools
 
 import torch
 from torch import Tensor
 from used_motions import smaller_motion_configs
 
 from dyngs_plugins.gaussian_sets import GaussianSet
-from dyngs_plugins.motion.base import MotionField, MotionFieldConfig
+from dyngs_plugins.motion.base import MotionField
 from dyngs_plugins.priors.lifting import Tracks3D
 from dyngs_plugins.types import Gaussians
 
 FRAMES, N = 7, 10
 MIDDLE = FRAMES // 2
-
-
-@functools.cache
-def motion_configs() -> dict[str, MotionFieldConfig]:
-    """One config of each field by its class' name, at the size for tests."""
-    return smaller_motion_configs()
 
 
 def paths(velocity: Tensor) -> Tensor:
@@ -34,7 +27,7 @@ def start(name: str, points: Tensor) -> tuple[MotionField, GaussianSet]:
     """A field and the set it moves, started as a scene would start them: from tracks, or from points at half time."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    field = copy.deepcopy(motion_configs()[name]).setup(num_frames=FRAMES)
+    field = copy.deepcopy(smaller_motion_configs()[name]).setup(num_frames=FRAMES)
     means = points[:, MIDDLE]
     if field.starts_from == "points":
         columns = field.start_from_points(means, torch.full((len(means),), 0.5), generator)

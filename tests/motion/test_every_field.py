@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
-from every_field import FRAMES, N, everything, motion_configs, paths, start, stir
+from every_field import FRAMES, N, everything, paths, start, stir
+from used_motions import smaller_motion_configs
 
 from dyngs_plugins.density import grow, keep_rows
 from dyngs_plugins.motion.static import StaticMotion
 
-FIELDS = sorted(motion_configs())
+FIELDS = sorted(smaller_motion_configs())
 every_field = pytest.mark.parametrize("name", FIELDS)
 VELOCITY = torch.tensor([0.4, -0.2, 0.1])
 MAY_DIFFER = {"means", "scales", "time_means", "time_scales"}
@@ -107,7 +108,7 @@ def test_density_control_keeps_the_columns_of_a_gaussian_together(name: str):
 def test_a_checkpoint_brings_everything_back(name: str):
     field, gaussians = start(name, paths(torch.randn(N, 3)))
     stir(field, gaussians)
-    fresh, _ = copy.deepcopy(motion_configs()[name]).setup(num_frames=FRAMES), None
+    fresh = copy.deepcopy(smaller_motion_configs()[name]).setup(num_frames=FRAMES)
     fresh.load_state_dict(field.state_dict())
     times = torch.tensor([0.1, 0.7])
     expected = field.eval().at(gaussians.activated(), times)
