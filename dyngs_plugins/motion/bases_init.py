@@ -121,7 +121,7 @@ def observation_weights(
     ``exp(-d)`` of the distance to the cluster's per-axis median in units of the median distance, normalised to mean 1,
     times visibility; zero beyond the clip-wide 0.9 quantile of d.
     """
-    relative = torch.full(visible.shape, float("nan"), device=points.device)
+    relative = points.new_full(visible.shape, float("nan"))
     weights = torch.zeros_like(relative)
     for k in range(int(labels.max()) + 1):
         members = labels == k
@@ -133,5 +133,5 @@ def observation_weights(
         weights[members] = w / w.mean(dim=0, keepdim=True).clamp_min(1e-12)
     finite = relative[torch.isfinite(relative)]
     bar = finite.kthvalue(max(1, int(0.9 * finite.numel()))).values if finite.numel() else relative.new_tensor(0.0)
-    weights = weights * (visible.float() + 1e-6)
+    weights = weights * (visible.to(weights) + 1e-6)
     return torch.where(torch.isfinite(relative) & (relative <= bar), weights, torch.zeros_like(weights))

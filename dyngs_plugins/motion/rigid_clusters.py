@@ -80,7 +80,7 @@ def misfit(
 
     Without a motion: from standing still.
     """
-    here = points[torch.arange(len(points)), start]
+    here = points[torch.arange(len(points), device=points.device), start]
     path = here[:, None] if motion is None else motion.path(motion.back(here, start))
     off = (path - points).norm(dim=-1)
     return (off * seen).sum(dim=1) / seen.sum(dim=1).clamp_min(1)
@@ -100,7 +100,7 @@ def carry_ends(
     guide = best_guide(others, points, visible)
     if guide is None:
         return own
-    frames = torch.arange(visible.shape[1])
+    frames = torch.arange(visible.shape[1], device=visible.device)
     solved, both = frames[own.solved], frames[own.solved & guide.solved]
     rotation, translation = own.rotation.clone(), own.translation.clone()
     for joint, beyond in ((both[:1], frames < solved[0]), (both[-1:], frames > solved[-1])):
@@ -148,10 +148,10 @@ def canonical_places(
         clusters: which tracks belong to each; some may belong to none.
     """
     (n, t), span = visible.shape, seen_span(visible)
-    away = (torch.arange(t) - canonical_frame).abs()
+    away = (torch.arange(t, device=points.device) - canonical_frame).abs()
     nearest = torch.where(span, away, away + t).argmin(dim=1)
-    here = points[torch.arange(n), nearest]
-    best, carried = torch.full((n,), float("inf")), points[:, canonical_frame]
+    here = points[torch.arange(n, device=points.device), nearest]
+    best, carried = points.new_full((n,), float("inf")), points[:, canonical_frame]
     for motion, own in zip(motions, clusters, strict=True):
         places = motion.back(here, nearest)
         off = misfit(motion, points, visible, nearest)

@@ -1,9 +1,12 @@
 """Shape of Motion's field: the sheet's facts 1 to 5, continuous time, gradients."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_cuda import SimulatedCuda
 
 from dyngs_plugins.motion import rotations
 from dyngs_plugins.motion.bases import MotionBases, MotionBasesConfig
@@ -207,7 +210,7 @@ def test_fitted_bases_follow_the_bodies():
 
 
 def farthest_off(fitted: FittedBases, tracks: Tracks3D) -> torch.Tensor:
-    """The largest distance of each track, over all frames, from the motion that fits it best; and which one that is."""
+    """The largest distance of each track, over all frames, from the motion that fits it best."""
     path = torch.einsum("ktij,nj->nkti", rotations.matrix_from_6d(fitted.rots), fitted.canonical)
     off = (path + fitted.transls - tracks.points[:, None]).norm(dim=-1).amax(dim=-1)
     return off.amin(dim=-1)
@@ -226,6 +229,23 @@ def test_sides_that_are_only_seen_early_or_late_stay_with_their_body():
     torch.testing.assert_close(fitted["carry"].canonical, tracks.points[:, 3], atol=0.05, rtol=0)
     assert float(farthest_off(fitted["carry"], tracks).max()) < 0.1
     assert float(farthest_off(fitted["hold"], tracks)[third == 1].median()) > 0.3
+
+
+@pytest.mark.parametrize("hidden", ["hold", "carry"])
+def test_tracks_of_a_gpu_or_in_double_precision_are_fitted_alike(hidden):
+    def fitted(change: Callable[[torch.Tensor], torch.Tensor]) -> FittedBases:
+        there = Tracks3D(**{name: change(value) for name, value in vars(tracks).items()})
+        return fit_bases(there, 3, 2, 5, torch.Generator().manual_seed(0), hidden)
+
+    tracks, _ = moving_tracks()
+    expected = vars(fitted(lambda value: value))
+    with SimulatedCuda():
+        for name, found in vars(fitted(lambda value: value.to("cuda"))).items():
+            assert found.is_cuda
+            torch.testing.assert_close(found.cpu(), expected[name])
+    for name, found in vars(fitted(lambda value: value.double() if value.is_floating_point() else value)).items():
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found.float(), expected[name], atol=1e-4, rtol=1e-4)
 
 
 def test_no_tracks_is_a_clear_error():

@@ -90,7 +90,13 @@ def test_what_moves_unlike_everything_else_waits():
 
 
 def test_a_guide_must_have_been_seen_together_with_the_tracks():
-    assert best_guide([turning(solved=~LATE)], turning().path(POINTS), LATE.expand(40, T)) is None
+    """With half of them at least."""
+    early, path, visible = turning(solved=~LATE), turning().path(POINTS), LATE.repeat(40, 1)
+    assert best_guide([early], path, visible) is None
+    visible[:19] = True
+    assert best_guide([early], path, visible) is None
+    visible[:20] = True
+    assert best_guide([early], path, visible) is early
 
 
 @pytest.mark.parametrize("frames", [LATE, ~LATE, torch.arange(T) == 7])
