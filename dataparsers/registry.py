@@ -6,13 +6,14 @@ import functools
 import importlib
 import pkgutil
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import dataparsers
 from dataparsers.base import Layout
 from dyngs_plugins.priors.film import FILM_SUFFIXES
-from dyngs_plugins.priors.footage_hints import hint
+from dyngs_plugins.priors.footage_hints import hint, is_film
 
 SCENE_SUFFIXES = (".json", ".npy", ".yml", ".yaml", ".bin", ".png", ".jpg")
 """Of files that lie in scenes; one given in place of its folder is answered with the folder."""
@@ -124,10 +125,10 @@ def neighbour(root: Path) -> str | None:
 
 
 def _file_for_a_folder(path: Path) -> str:
-    if path.suffix.lower() in FILM_SUFFIXES:
+    if is_film(path):
         return (
-            f"{path}: this is a film, expected a scene's folder. Make a clip of it with `dyngs process {path} --out CLIP` "
-            "and pass --data CLIP."
+            f"{path}: this is a film, expected a scene's folder. Make a clip of it with `dyngs process "
+            f"{shlex.quote(str(path))} --out CLIP` and pass --data CLIP."
         )
     inner = path.suffix.lower() in SCENE_SUFFIXES and path.parent.name
     scene = f" Pass --data {path.parent}." if inner else ""

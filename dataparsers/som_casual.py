@@ -12,12 +12,14 @@ and of ours, all optional: ``clip.json`` (several sequences are simultaneous cam
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from dataparsers.casual_evaluation import frame_views, ground_truth, held_out_views, require_disjoint
 from dataparsers.casual_maps import with_flow_and_normals
 from dataparsers.checks import (
     check_maps,
@@ -30,18 +32,12 @@ from dataparsers.checks import (
 )
 from dataparsers.clip import Clip, Frame, clip_views, hold_out, nearest_views
 from dataparsers.layouts import CasualLayout, find_sequences, median_side
-from dyngs_plugins.priors.clip_files import (
-    ClipInfo,
-    GroundTruthTracks,
-    read_eval_json,
-    read_ground_truth_tracks,
-    read_json,
-)
+from dyngs_plugins.priors.clip_files import ClipInfo, read_json
 from dyngs_plugins.priors.files import optional_file
 from dyngs_plugins.priors.normalise import read_scene_norm
 from dyngs_plugins.priors.som_files import read_cameras
 from dyngs_plugins.priors.track_windows import open_tracks
-from dyngs_plugins.priors.views import ClipViews, Priors
+from dyngs_plugins.priors.views import Priors
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def load_casual(root: Path, layout: CasualLayout, options: CasualOptions) -> Cli
     size = common_image_size([frame.image for frame in frames])
     layout = replace(layout, depth_median=layout.depth_median or median_side(size))
 
-    evaluation = _held_out_views(root, info, kept)
+    evaluation = held_out_views(root, info, kept)
     held, protocol = hold_out(len(kept), options.eval_interval, options.eval_offset)
     if evaluation is not None:
         held, protocol = set(), evaluation[1]
@@ -91,9 +87,9 @@ def load_casual(root: Path, layout: CasualLayout, options: CasualOptions) -> Cli
     train_views = clip_views(train, size, len(kept), priors, nearest_views(keyframes, train) or None)
     if evaluation is not None:
         eval_views = evaluation[0]
-        _require_disjoint(root, train_views, eval_views)
+        require_disjoint(root, train_views, eval_views)
     else:
-        eval_views = _frame_views([f for f in frames if f.frame in held] or train, size, len(kept), layout)
+        eval_views = frame_views([f for f in frames if f.frame in held] or train, size, len(kept), layout)
     stored = layout.folder(root, "flow3d_preprocessed", info.sequences[0]) / "scene_norm_dict.pth"
     has_frame = optional_file(stored, "scene frame") and len(info.sequences) == 1
     return Clip(
@@ -102,11 +98,8 @@ def load_casual(root: Path, layout: CasualLayout, options: CasualOptions) -> Cli
         protocol=protocol,
         stored_frame=read_scene_norm(stored) if has_frame else None,
         fps=info.fps,
-        ground_truth_tracks=_ground_truth(root, info, kept),
+        ground_truth_tracks=ground_truth(root, info, kept),
     )
-
-
-# Training images -----------------------------------------------------------------------------------------------------
 
 
 def _prior_folders(root: Path, layout: CasualLayout, sequence: str, required: tuple[str, ...]) -> PriorFolders:
@@ -118,11 +111,11 @@ def _prior_folders(root: Path, layout: CasualLayout, sequence: str, required: tu
         if found[kind] is None and kind in required:
             also = f" (or {', '.join(names[1:])} beside it)" if names[1:] else ""
             ours = layout.image_type == "images"  # the one layout that `dyngs process` reads and fills
-            make = f"Make its files with `dyngs process {root}`" if ours else "Compute them"
-            others = " ".join(other for other in required if other != kind)
+            make = f"Make its files with `dyngs process {shlex.quote(str(root))}`" if ours else "Compute them"
+            others = "".join(f" {other}" for other in required if other != kind)
             raise FileNotFoundError(
                 f"{candidates[0]}: no such folder{also}. Expected the clip's {kind}. {make}, name another folder with "
-                f"som-data --{kind.removesuffix('s')}-type, or train a method without: som-data --required-priors {others}"
+                f"som-data --{kind.removesuffix('s')}-type, or train a method without: som-data --required-priors{others}"
             )
     return PriorFolders(**found)
 
@@ -204,99 +197,3 @@ def _providers(folders: Mapping[str, Path]) -> dict[str, str]:
         if optional_file(path, "provider record")
     }
     return {kind: str(record.get("provider", "unknown")) for kind, record in present.items()}
-
-
-# Held-out images -----------------------------------------------------------------------------------------------------
-
-
-def _frame_views(frames: Sequence[Frame], size: tuple[int, int], num_frames: int, layout: CasualLayout) -> ClipViews:
-    """Frames of the clip as evaluation views; masks and depths only tell where to measure, so some may be missing."""
-    masks = tuple(f.mask if f.mask and f.mask.is_file() else None for f in frames)
-    depths = tuple(f.depth if f.depth and f.depth.is_file() else None for f in frames)
-    check_masks([path for path in masks if path], size)
-    check_maps([path for path in depths if path], size, "disparity")
-    priors = Priors(
-        depth_files=depths if any(depths) else None,
-        mask_files=masks if any(masks) else None,
-        depth_median=layout.depth_median or 1,
-        mask_erosion=layout.mask_erosion,
-    )
-    return clip_views(frames, size, num_frames, priors)
-
-
-def _held_out_views(root: Path, info: ClipInfo, kept: range) -> tuple[ClipViews, str] | None:
-    """The views of ``eval/eval.json`` at the kept time steps, and their protocol."""
-    path = root / "eval" / "eval.json"
-    if not optional_file(path, "evaluation list"):
-        if (path.parent / "images").is_dir():
-            raise FileNotFoundError(f"{path}: no such file, but there is a folder images/ beside it. Expected both: it "
-                                    "lists the views that test. Restore it, or remove the folder.")  # fmt: skip
-        return None
-    protocol, listed = read_eval_json(path)
-    outside = [view.frame for view in listed if not 0 <= view.frame < info.num_frames]
-    if outside:
-        raise ValueError(f"{path}: frames {outside[:5]} lie outside the clip's 0..{info.num_frames - 1}.")
-    views = [view for view in listed if view.frame in kept]
-    if not views:
-        return None
-    frames = [
-        Frame(
-            path.parent / view.image,
-            torch.tensor(view.world_T_camera),
-            torch.tensor(view.K),
-            view.frame - kept.start,
-            view.camera,
-            path.parent / view.mask if view.mask else None,
-            path.parent / view.depth if view.depth else None,
-            info.time(view.frame, kept),
-        )
-        for view in views
-    ]
-    size = common_image_size([frame.image for frame in frames])
-    masks, depths = tuple(f.mask for f in frames), tuple(f.depth for f in frames)
-    check_masks([mask for mask in masks if mask], size)
-    check_maps([depth for depth in depths if depth], size, "depth")
-    priors = Priors(
-        depth_files=depths if any(depths) else None,
-        mask_files=masks if any(masks) else None,
-        depth_kind="depth",
-        depth_median=1,
-        mask_erosion=1,
-    )
-    return clip_views(frames, size, len(kept), priors), protocol
-
-
-def _require_disjoint(root: Path, train: ClipViews, evaluation: ClipViews) -> None:
-    shared = {path.resolve() for path in train.image_files} & {path.resolve() for path in evaluation.image_files}
-    if shared:
-        raise ValueError(
-            f"{root / 'eval' / 'eval.json'}: {len(shared)} evaluation images are training images; the first is "
-            f"{min(shared)}. Numbers on them would mean nothing. Remove them from one of the two."
-        )
-
-
-def _ground_truth(root: Path, info: ClipInfo, kept: range) -> GroundTruthTracks | None:
-    """True tracks at the kept time steps, if there are any and their camera is one that is trained on."""
-    path = root / "eval" / "tracks.npz"
-    if not optional_file(path, "ground-truth track file"):
-        return None
-    tracks = read_ground_truth_tracks(path)
-    if tracks.points.shape[1] != info.num_frames:
-        raise ValueError(f"{path}: tracks over {tracks.points.shape[1]} frames, expected {info.num_frames} as in the "
-                         "clip. Write them anew, or delete the file to do without.")  # fmt: skip
-    places: dict[str | int, int] = {name: i for i, name in enumerate(info.sequences)}
-    camera = tracks.camera if isinstance(tracks.camera, int) else places.get(tracks.camera)
-    if camera is None or camera >= len(info.sequences):
-        return None
-    steps = slice(kept.start, kept.stop)
-    rows = torch.tensor([int(frame) in kept for frame in tracks.query_frame], dtype=torch.bool)
-    return replace(
-        tracks,
-        points=tracks.points[rows, steps],
-        xy=tracks.xy[rows, steps],
-        visible=tracks.visible[rows, steps],
-        moving=tracks.moving[rows],
-        query_frame=tracks.query_frame[rows] - kept.start,
-        object=None if tracks.object is None else tracks.object[rows],
-        camera=camera,
-    )
