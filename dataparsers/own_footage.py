@@ -11,14 +11,13 @@ from pathlib import Path
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from dyngs_plugins.priors.clip_files import read_json
+from dyngs_plugins.user_errors import STOPPED_BY_HAND
 
 MAX_FRAMES = 300
 """Frames taken of longer footage when nobody says how many; `dyngs process` takes all."""
 SECONDS_PER_FRAME, SECONDS_PER_MEGAPIXEL = 1.0, 11.0
 """What all weight-free priors take on two cores, roughly: for a frame of any size, and for a million of its pixels."""
 PIXELS = 480 * 853
-STOPPED_BY_HAND = 130
-"""Exit code of a command that ctrl-C stopped, as shells have it."""
 
 
 def is_footage(root: Path) -> bool:

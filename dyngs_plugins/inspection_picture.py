@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def check_out(root: Path, out: Path) -> None:
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(
             f"{out}: this is in the folder that is inspected, where loaders would find it. Choose another place, "
-            f"such as --out {root.resolve().parent / 'inspect.png'}."
+            f"such as --out {shlex.quote(str(root.resolve().parent / 'inspect.png'))}."
         )
 
 

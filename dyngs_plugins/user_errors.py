@@ -19,8 +19,10 @@ OUR_PACKAGES = ("dyngs_plugins", "dataparsers", "method_configs")
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR)
 """What the system says of a place that is read-only, full, somebody else's, or under a file."""
-UNFINISHED = re.compile(r"\.([^/\\]+?)(?:\.\d+\.\d+\.tmp|\.partial-\w+)$")
+UNFINISHED = re.compile(r"(?:^|(?<=[/\\]))\.([^/\\]+?)(?:\.\d+\.\d+\.tmp|\.partial-\w+)(?=[/\\]|$)")
 """Names that files and folders have until they are complete; the user knows them by those they take then."""
+STOPPED_BY_HAND = 130
+"""Exit code of a command that ctrl-C stopped, as shells have it."""
 TRACEBACK_VARIABLE = "DYNGS_TRACEBACK"
 """Set to 1 it shows the traceback of a user's mistake too."""
 

@@ -73,4 +73,6 @@ def test_what_the_system_refuses_is_a_users_mistake_and_a_missing_file_of_a_libr
         assert message_of(OSError(errno.ENOSPC, "No space left on device", unfinished)).startswith(
             "/disk/clip.json: the sys"
         )
+    inside = OSError(errno.ENOSPC, "No space left on device", "/a.b/.clip.partial-x8_a/images/.0.png.12.345.tmp")
+    assert message_of(inside).startswith("/a.b/clip/images/0.png: the sys")
     assert not is_mistake_of_user(FileNotFoundError(errno.ENOENT, "No such file or directory", "weights.bin"))

@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from dyngs_plugins.cli import convert, doctor, inspect, kernels, masks, path, process, relocate, sample
-from dyngs_plugins.user_errors import TRACEBACK_VARIABLE, is_mistake_of_user, message_of
+from dyngs_plugins.user_errors import STOPPED_BY_HAND, TRACEBACK_VARIABLE, is_mistake_of_user, message_of
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample.sample,
@@ -27,8 +27,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "kernels": kernels.kernels,
 }
 """Name of each subcommand and the function that is its command line and its help."""
-STOPPED_BY_HAND = 130
-"""Exit code of a command that ctrl-C stopped, as shells have it."""
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -22,6 +22,7 @@ from dataparsers.base import Layout
 from dataparsers.clip import Clip
 from dataparsers.registry import claims, named_layout, recognise
 from dyngs_plugins.priors.cache import MemoryCache
+from dyngs_plugins.priors.footage_hints import is_film
 from dyngs_plugins.priors.views import ClipViews
 
 PASSING_BYTES = 256 << 20
@@ -154,10 +155,7 @@ def opened(
     """
     root = root.resolve()
     if root.is_file():
-        raise ValueError(
-            f"{root}: this is a file, expected a folder of images with cameras. Of a film `dyngs process "
-            f"{shlex.quote(str(root))} --out CLIP` makes one; convert CLIP then."
-        )
+        raise ValueError(_file_for_a_folder(root))
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder. Expected a folder of images and cameras to convert.")
     chosen, why = _layout(root, layout)
@@ -177,6 +175,15 @@ def opened(
         raise type(error)(str(error).replace(str(shadow), str(root))) from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _file_for_a_folder(path: Path) -> str:
+    if not is_film(path):
+        return f"{path}: this is a file, expected a folder of images with cameras. Give the folder of a scene."
+    return (
+        f"{path}: this is a film, expected a folder of images with cameras. "
+        f"`dyngs process {shlex.quote(str(path))} --out CLIP` makes one; convert CLIP then."
+    )
 
 
 def _layout(root: Path, name: str) -> tuple[Layout, str]:

@@ -48,6 +48,9 @@ def test_wrong_options_are_named(scene, tmp_path):
     (tmp_path / "my film.mp4").write_bytes(b"anything")
     film = tmp_path / "my film.mp4"
     assert f"`dyngs process '{film}' --out CLIP` makes one; convert CLIP then." in fails(film, "llff", out)
+    other = tmp_path / "transforms.json"
+    other.write_text("{}")
+    assert f"{other}: this is a file, expected a folder of images with cameras." in fails(other, "llff", out)
     assert "layout is 'lff'; expected one of" in fails(root, "llff", out, layout="lff")
     assert "protocol is 'best'; expected one of" in fails(root, "llff", out, protocol="best")
     assert "--text is given with --to llff; expected --to colmap" in fails(root, "llff", out, text=True)
