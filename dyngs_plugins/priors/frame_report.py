@@ -82,13 +82,13 @@ def change(image: UInt8[np.ndarray, "h w 3"], before: UInt8[np.ndarray, "h w 3"]
 
 
 def relative_to_neighbours(values: Float[np.ndarray, "n"], reach: int = NEIGHBOURS) -> Float[np.ndarray, "n"]:
-    """Each value over the median of up to `reach` values before and after it, itself left out."""
-    values = np.asarray(values, np.float64)
+    """Each value over the median of up to `reach` values before and after it, itself left out. Nothing over nothing is 1."""
+    values = np.asarray(values, np.float64) + 1e-9
     result = np.ones(len(values))
     for i in range(len(values)):
         around = np.concatenate([values[max(i - reach, 0) : i], values[i + 1 : i + 1 + reach]])
         if len(around):
-            result[i] = values[i] / max(float(np.median(around)), 1e-9)
+            result[i] = values[i] / float(np.median(around))
     return result
 
 
@@ -117,8 +117,8 @@ def frame_notes(name: str, frames: Sequence[FrameFigures]) -> list[str]:
                      "Was the film converted from a lower rate? --fps with that rate leaves them out.")  # fmt: skip
     brightness = float(np.median([frame.luminance for frame in frames]))
     if brightness < DARK_BELOW:
-        notes.append(f"{name}: the frames are nearly black (half of them are darker than {brightness:.1%} of white): hardly "
-                     "anything can be followed in them. Take brighter footage, or brighten it first.")  # fmt: skip
+        notes.append(f"{name}: the frames are nearly black (half of them are at most {brightness:.1%} as bright as white): "
+                     "hardly anything can be followed in them. Take brighter footage, or brighten it first.")  # fmt: skip
     relative = relative_to_neighbours(np.array([frame.luminance for frame in frames]))
     jumps = [frame.time_step for frame, r in zip(frames, relative, strict=True) if abs(r - 1.0) > EXPOSURE_JUMP]
     if jumps:

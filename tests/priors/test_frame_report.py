@@ -66,7 +66,9 @@ def test_a_film_of_one_picture_and_one_of_the_night():
     (note,) = frame_notes("camera0", judged(stills))
     assert note.startswith("camera0: 9 of 10 frames show the same as the one before. Is this a film of one picture?")
     (note,) = frame_notes("camera0", judged([frame(i, bright=0.002) for i in range(9)]))
-    assert note.startswith("camera0: the frames are nearly black (half of them are darker than 0.2% of white)")
+    assert note.startswith("camera0: the frames are nearly black (half of them are at most 0.2% as bright as white)")
+    notes = frame_notes("camera0", judged([frame(i, sharp=0.0, bright=0.0) for i in range(9)]))
+    assert len(notes) == 1, "frames of nothing are neither less sharp than their neighbours nor darker"
 
 
 def test_the_file_is_read_as_it_was_written(tmp_path):
