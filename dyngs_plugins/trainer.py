@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class RunConfig(GrowingConfig, TrainerConfig):
         """By what is trained on: a film's own name, or its folder's. The host takes a film's folder, and of "." nothing."""
         data = self.pipeline.datamanager.data
         if self.experiment_name is None and data is not None:
-            self.experiment_name = data.absolute().stem
+            self.experiment_name = Path(os.path.abspath(data)).stem
         super().set_experiment_name()
 
     def save_config(self) -> None:

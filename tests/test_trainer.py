@@ -16,7 +16,9 @@ def test_full_size_without_a_gpu_points_to_the_small_one():
     assert size_advice("a-method-of-one-size", "cpu") == ""
 
 
-@pytest.mark.parametrize(("data", "name"), [("film.mp4", "film"), ("clip", "clip"), (".", "here"), (None, "unnamed")])
+@pytest.mark.parametrize(
+    ("data", "name"), [("film.mp4", "film"), ("clip", "clip"), (".", "here"), ("../here", "here"), (None, "unnamed")]
+)
 def test_a_run_is_named_by_what_it_trains_on(data, name, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
