@@ -30,7 +30,7 @@ from dyngs_plugins.priors.cameras.rotation import align_sim3, nearest_rotation, 
 from dyngs_plugins.priors.clip_files import read_json
 from dyngs_plugins.priors.previews import write_previews
 from dyngs_plugins.priors.prior_kinds import KINDS
-from dyngs_plugins.priors.process import DEFAULT_PROVIDERS
+from dyngs_plugins.priors.process_options import DEFAULTS
 from dyngs_plugins.priors.providers.inputs import FrameSequence, PriorInputs
 from dyngs_plugins.priors.som_files import read_cameras, read_mask, read_track_pair
 from dyngs_plugins.priors.sources import read_clip
@@ -184,10 +184,10 @@ def make(
     cameras: Literal["exact", "perturbed"] = "exact",
     share: float = 0.01,
     only: tuple[str, ...] = ORDER,
-    masks: str = DEFAULT_PROVIDERS["masks"],
-    depth: str = DEFAULT_PROVIDERS["depth"],
-    tracks: str = DEFAULT_PROVIDERS["tracks"],
-    flow: str = DEFAULT_PROVIDERS["flow"],
+    masks: str = DEFAULTS.masks,
+    depth: str = DEFAULTS.depth,
+    tracks: str = DEFAULTS.tracks,
+    flow: str = DEFAULTS.flow,
     out: Path | None = None,
     memory_gb: float = 2.0,
 ) -> None:

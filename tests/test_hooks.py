@@ -50,9 +50,10 @@ def test_built_in_providers_cover_every_kind():
 
 
 def test_every_default_provider_exists():
-    from dyngs_plugins.priors.process import DEFAULT_PROVIDERS
+    from dyngs_plugins.priors.process_options import DEFAULTS
 
-    for kind, name in DEFAULT_PROVIDERS.items():
+    assert len(DEFAULTS.providers) == 5
+    for kind, name in DEFAULTS.providers.items():
         provider = hooks.find_provider(kind, name)
         assert (provider.kind, provider.name) == (kind, name)
 

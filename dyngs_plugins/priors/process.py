@@ -26,28 +26,22 @@ from dyngs_plugins.priors.providers.learned import refuse_unavailable
 from dyngs_plugins.priors.redo import put_kind_aside
 from dyngs_plugins.priors.solve import is_still, put_cameras_aside, solve_cameras
 
-DEFAULT_PROVIDERS = {"flow": "dis", "masks": "epipolar", "depth": "multiview", "tracks": "chained"}
-"""The provider of each kind that needs no downloaded weights."""
-
 
 def make_providers(names: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, PriorProvider]:
     """The providers by kind.
 
     Args:
-        names: provider name per kind; kinds that are not named get their default, cameras none.
+        names: provider name per kind.
         settings: values of provider fields per kind.
 
     Raises:
         ValueError: for an unknown kind, provider or setting, with the closest known name.
     """
-    wanted = {**DEFAULT_PROVIDERS, **names}
-    unknown = sorted(set(settings) - set(wanted))
+    unknown = sorted(set(settings) - set(names))
     if unknown:
-        raise ValueError(
-            f"--settings {unknown[0]}...: no such kind of prior here. Expected one of {', '.join(wanted)}."
-        )
+        raise ValueError(f"--settings {unknown[0]}...: no such kind of prior here. Expected one of {', '.join(names)}.")
     providers = {}
-    for kind, name in wanted.items():
+    for kind, name in names.items():
         cls = find_provider(kind, name)
         known = [field.name for field in dataclasses.fields(cls)]
         values = settings.get(kind, {})

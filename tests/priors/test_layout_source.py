@@ -14,6 +14,7 @@ from dataparsers.with_priors import WithPriorsDataParserConfig
 from dyngs_plugins.convert.source import opened
 from dyngs_plugins.priors.layout_source import films_of, is_data_set, process_data_set
 from dyngs_plugins.priors.process import make_providers
+from dyngs_plugins.priors.process_options import DEFAULTS
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample.writers.colmap import write_colmap_time
 from dyngs_plugins.sample.writers.d2rf import write_d2rf
@@ -37,7 +38,7 @@ def content(root: Path) -> dict[str, str]:
 
 def process(source: Path, out: Path, **options) -> list[str]:
     said: list[str] = []
-    process_data_set(source, out, make_providers({}, {}), plain, said.append, **options)
+    process_data_set(source, out, make_providers(DEFAULTS.providers, {}), plain, said.append, **options)
     return said
 
 
@@ -143,7 +144,7 @@ def test_wrong_wishes(tmp_path):
     with pytest.raises(ValueError, match="lie inside each other"):
         process(tmp_path / "Camp", tmp_path / "Camp" / "priors")
     with pytest.raises(ValueError, match="--out FOLDER is needed"):
-        process_data_set(tmp_path / "Camp", None, make_providers({}, {}), plain, print)
+        process_data_set(tmp_path / "Camp", None, make_providers(DEFAULTS.providers, {}), plain, print)
 
 
 def test_which_folders_are_left_as_they_are(tmp_path):
