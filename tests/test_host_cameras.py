@@ -7,7 +7,8 @@ from nerfstudio.cameras.camera_paths import get_spiral_path
 from nerfstudio.cameras.cameras import Cameras
 
 from dyngs_plugins.camera_paths import look_at
-from dyngs_plugins.host_cameras import rolled_for_spirals
+from dyngs_plugins.cameras import PathClock
+from dyngs_plugins.host_cameras import rolled_for_spirals, views_of
 
 
 def camera_looking(direction: tuple[float, float, float]) -> Cameras:
@@ -31,3 +32,15 @@ def test_a_camera_that_looks_down_is_left_as_it_is():
     camera = camera_looking((1, 0, 0))
     camera.camera_to_worlds = torch.eye(4)[None, :3]
     assert torch.equal(rolled_for_spirals(camera).camera_to_worlds, camera.camera_to_worlds)
+
+
+def test_views_have_the_intrinsics_and_the_size_of_the_cameras():
+    poses, size = torch.eye(4)[None, :3].repeat(2, 1, 1), torch.tensor([[100], [100]])
+    fx, fy, cx, cy = torch.tensor([[[90.0], [91]], [[80], [81]], [[50], [51]], [[40], [41]]])
+    cameras = Cameras(poses, fx, fy, cx, cy, width=size, height=size - 20, times=torch.tensor([[0.0], [1.2]]))
+    views = views_of(cameras, PathClock([]), torch.device("cpu"))
+    assert torch.equal(views.K, cameras.get_intrinsics_matrices())
+    assert (views.height, views.width) == (80, 100)
+    assert views.time.tolist() == [0.0, 1.0]
+    given = views_of(cameras, PathClock([]), torch.device("cpu"), size=(30, 40))
+    assert (given.height, given.width) == (30, 40)

@@ -21,6 +21,8 @@ def kmeans(
 ) -> Int[Tensor, "n"]:
     """The cluster of every row; the restart with the least within-cluster variance wins.
 
+    A row of which nothing is known is equally far from all clusters, and goes to the first.
+
     Args:
         known: the entries that count; None: all.
     """
