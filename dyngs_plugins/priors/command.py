@@ -25,7 +25,7 @@ from dyngs_plugins.priors.layout_source import is_data_set, process_data_set
 from dyngs_plugins.priors.limits import clip_bytes, space_advice, space_warning
 from dyngs_plugins.priors.prepared import RECORD, PreparedClip, remove_leftovers
 from dyngs_plugins.priors.process import make_priors, make_providers
-from dyngs_plugins.priors.process_options import DEFAULTS, ProcessOptions
+from dyngs_plugins.priors.process_options import DEFAULTS, OF_CLIPS, OF_DATA_SETS, ProcessOptions
 from dyngs_plugins.priors.progress import Say, Track
 from dyngs_plugins.priors.providers.base import PriorProvider
 from dyngs_plugins.priors.summary import write_summary
@@ -42,8 +42,27 @@ def run(source: Path, out: Path | None = None, options: ProcessOptions = DEFAULT
     if options.focal is not None and not options.focal > 0:
         raise ValueError(f"--focal is {options.focal}; expected a focal length in pixels of the source's images.")
     chosen = make_providers(*_named(options))
-    make = _fill_data_set if options.of_a_data_set or is_data_set(source) else _fill_clip
+    make = _fill_data_set if _is_data_set(source, options) else _fill_clip
     return make(source, out, options, chosen, Console())
+
+
+def _is_data_set(source: Path, options: ProcessOptions) -> bool:
+    """Whether the source is to be left as it is, and gets only priors.
+
+    Raises:
+        ValueError: options that the source has no use for.
+    """
+    chosen = options.given(OF_DATA_SETS)
+    if chosen and source.is_file():
+        raise ValueError(f"{' '.join(chosen)}: expected of a data set, and {source} is a file. Leave it out; --height, "
+                         "--width and --max-size say how large the images of a film become.")  # fmt: skip
+    if not (chosen or is_data_set(source)):
+        return False
+    unused = options.given(OF_CLIPS)
+    if unused:
+        raise ValueError(f"{' '.join(unused)}: {source} is taken as a data set, whose images and split stay as they are. Leave "
+                         "it out; --views, --protocol and --downscale-factor choose from a data set.")  # fmt: skip
+    return True
 
 
 def _fill_data_set(

@@ -1,10 +1,15 @@
 """What a user can say of a `dyngs process`: the command's options, and what `command.run` takes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["flow", "cameras", "masks", "depth", "tracks"]
+OF_DATA_SETS = ("views", "protocol", "downscale_factor")
+"""Options that choose from a data set in another layout."""
+OF_CLIPS = ("fps", "max_frames", "start", "end", "right", "height", "width", "max_size", "holdout", "focal")
+"""Options of how pictures become those of a clip; a data set's stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,9 @@ class ProcessOptions:
             "tracks": self.tracks,
         }
 
-    @property
-    def of_a_data_set(self) -> bool:
-        """Whether something was said that only data sets of other layouts have."""
-        return bool(self.views or self.protocol) or self.downscale_factor is not None
+    def given(self, names: Iterable[str]) -> list[str]:
+        """Those of some options that are not at their default, as a user writes them."""
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(DEFAULTS, name)]
 
 
 DEFAULTS = ProcessOptions()

@@ -12,9 +12,10 @@ import pytest
 
 from dataparsers.with_priors import WithPriorsDataParserConfig
 from dyngs_plugins.convert.source import opened
+from dyngs_plugins.priors.command import run
 from dyngs_plugins.priors.layout_source import films_of, is_data_set, process_data_set
 from dyngs_plugins.priors.process import make_providers
-from dyngs_plugins.priors.process_options import DEFAULTS
+from dyngs_plugins.priors.process_options import DEFAULTS, ProcessOptions
 from dyngs_plugins.priors.views import ClipViews
 from dyngs_plugins.sample.writers.colmap import write_colmap_time
 from dyngs_plugins.sample.writers.d2rf import write_d2rf
@@ -153,3 +154,19 @@ def test_which_folders_are_left_as_they_are(tmp_path):
     write_llff(tmp_path / "fern", frames=4)
     found = {name: is_data_set(tmp_path / name) for name in ("Camp", "clip", "fern", "nowhere")}
     assert found == {"Camp": True, "clip": False, "fern": False, "nowhere": False}
+
+
+def test_options_that_a_source_has_no_use_for_are_refused(tmp_path):
+    write_d2rf(tmp_path / "Camp", width=32, height=24, frames=3)
+    (tmp_path / "film.mp4").write_bytes(b"anything")
+    for source, options, told in (
+        (
+            "Camp",
+            ProcessOptions(views="left", max_frames=2, holdout=0),
+            "--max-frames --holdout: .*taken as a data set",
+        ),
+        ("film.mp4", ProcessOptions(downscale_factor=2), "--downscale-factor: expected of a data set, .* is a file"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            run(tmp_path / source, tmp_path / "out", options)
+    assert not (tmp_path / "out").exists()
