@@ -54,13 +54,15 @@ def prepared_clip(source: Path) -> Path:
 
 
 def _finished(clip: Path, source: Path) -> bool:
-    """Whether the clip is complete, and of this footage."""
+    """Whether the clip is complete, and of this footage; the two may have been moved or copied together since."""
     record = clip / "process.json"
     if not record.is_file():
         return False
     content = read_json(record, "record of dyngs process")
     made_from = content.get("input", {})
-    ours = made_from.get("source") == str(source.resolve())
+    complete = content.get("status") == "complete"
+    origin, here = Path(str(made_from.get("source"))), source.resolve()
+    ours = origin == here or (complete and origin.name == here.name)
     listed = made_from.get("footage") or [{}]
     same = not source.is_file() or listed[0].get("bytes") == source.stat().st_size
     if not (ours and same):
@@ -69,7 +71,7 @@ def _finished(clip: Path, source: Path) -> bool:
             f"{' as it was before it changed' if ours else ''}. Move this folder away to have it made anew, or make a clip "
             f"of your own with `dyngs process {shlex.quote(str(source))} --out CLIP` and pass --data CLIP."
         )
-    return content.get("status") == "complete"
+    return complete
 
 
 def _make(source: Path, clip: Path) -> None:

@@ -84,6 +84,19 @@ def test_another_films_clip_is_not_taken(film, runs):
         prepared_clip(film)
 
 
+def test_a_film_and_its_clip_may_be_moved_together(film, runs, tmp_path):
+    clip = prepared_clip(film)
+    away = tmp_path / "away"
+    away.mkdir()
+    moved, its_clip = film.rename(away / film.name), clip.rename(away / clip.name)
+    assert prepared_clip(moved) == its_clip
+    assert len(runs) == 1
+    record = its_clip / "process.json"
+    record.write_text(record.read_text().replace('"complete"', '"unfinished"'))
+    with pytest.raises(ValueError, match="not from"):
+        prepared_clip(moved)
+
+
 def test_bare_images_are_footage_and_scenes_are_not(tmp_path, runs):
     from PIL import Image
 
