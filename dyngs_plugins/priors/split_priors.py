@@ -140,5 +140,8 @@ def median_filter(depth: Float[Tensor, "h w"], side: int) -> Float[Tensor, "h w"
 
 def _entry(files: Files | None, index: int, what: str) -> Path | None:
     if files is None:
-        raise ValueError(f"This clip has no {what}. Make them with `dyngs process`, or train a method without them.")
+        raise ValueError(
+            f"This clip has no {what}, and the method cannot start without. Make the files with `dyngs process FOLDER`, or "
+            "train a method that does without, such as dyn-deformable."
+        )
     return files[index]
