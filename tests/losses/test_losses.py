@@ -43,9 +43,10 @@ def test_quantile_of_more_values_than_torch_allows():
 
 @pytest.mark.parametrize("q", [0.0, 0.5, 0.95, 1.0])
 def test_a_device_finds_the_same_quantile(q):
-    values = torch.randn(1001, generator=torch.Generator().manual_seed(2)).round(decimals=1)  # with equal ones
+    numbers = torch.randn(1001, generator=torch.Generator().manual_seed(2))
     with SimulatedCuda():
-        assert float(robust.upper_quantile(values.to("cuda"), q)) == float(robust.upper_quantile(values, q))
+        for values in (numbers, numbers.round(decimals=1)):  # the second with equal ones
+            assert float(robust.upper_quantile(values.to("cuda"), q)) == float(robust.upper_quantile(values, q))
 
 
 def depth_image(seed=0):
@@ -121,6 +122,25 @@ def test_track_losses_without_any_visible_track():
     loss = tracks.track_2d(found, 100) + tracks.track_depth(found)
     loss.backward()
     assert float(loss) == 0.0
+
+
+def test_points_are_projected_by_their_own_camera():
+    K = torch.tensor([[[50.0, 0, 20], [0, 60, 10], [0, 0, 1]], [[5.0, 0, 2], [0, 6, 1], [0, 0, 1]]])
+    points = torch.tensor([[1.0, 2.0, 4.0], [1.0, 2.0, -1.0]])
+    projected = tracks.project(points, K)
+    torch.testing.assert_close(projected, torch.tensor([[32.5, 40.0], [5e6 + 2, 12e6 + 1]]))  # z is at least 1e-6
+    assert torch.equal(tracks.project(points[:, None].expand(2, 3, 3), K[:, None]), projected[:, None].expand(2, 3, 2))
+
+
+def test_depths_of_tracks_count_where_they_are_known_and_something_is_rendered():
+    points = torch.tensor([[0.0, 0, 2], [0, 0, 4], [0, 0, 0], [0, 0, 5]], requires_grad=True)
+    depth, weight = torch.tensor([4.0, 0.0, 4.0, 4.0]), torch.tensor([1.0, 1.0, 1.0, 0.0])
+    found = tracks.TrackPredictions(points, torch.eye(3).expand(4, 3, 3), torch.zeros(4, 2), depth, weight)
+    loss = tracks.track_depth(found)
+    loss.backward()
+    assert float(loss) == pytest.approx(1 / 2 - 1 / 4)
+    assert points.grad is not None
+    assert points.grad.any(dim=1).tolist() == [True, False, False, False]
 
 
 def test_interval_weight():
