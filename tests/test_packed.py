@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -61,6 +62,18 @@ def test_one_copy_brings_it_to_a_device():
         assert (launches.copies, launches.kernels, launches.waits) == (1, 0, 0)
         assert there["parts"][0].points.device.type == "cuda"
         assert_same(there, batch())
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_memory_is_pinned_where_asked_for_and_nobody_waits_for_the_copy(pinned):
+    """Which only a GPU shows otherwise."""
+    room = torch.empty(1 << 14, dtype=torch.uint8)
+    with mock.patch.object(torch, "empty", side_effect=lambda count, **_: room[:count]) as empty:
+        packed = Packed.of(batch(), pinned=pinned)
+    assert empty.call_args.kwargs == {"dtype": torch.uint8, "pin_memory": pinned}
+    memory = mock.Mock(to=mock.Mock(return_value=packed.memory.clone()))
+    assert_same(replace(packed, memory=memory).on("cuda"), batch())
+    memory.to.assert_called_once_with("cuda", non_blocking=True)
 
 
 def test_what_was_packed_may_change_afterwards():
