@@ -17,8 +17,10 @@ from types import TracebackType
 
 OUR_PACKAGES = ("dyngs_plugins", "dataparsers", "method_configs")
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR)
-"""What the system says of a place that is read-only, full, somebody else's, or under a file."""
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
+"""What the system says of a place that is read-only, full or somebody else's."""
+UNDER_A_FILE = (errno.ENOTDIR, errno.EEXIST)
+"""And of one in a folder that is none."""
 UNFINISHED = re.compile(r"(?:^|(?<=[/\\]))\.([^/\\]+?)(?:\.\d+\.\d+\.tmp|\.partial-\w+)(?=[/\\]|$)")
 """Names that files and folders have until they are complete; the user knows them by those they take then."""
 STOPPED_BY_HAND = 130
@@ -38,7 +40,14 @@ def is_mistake_of_user(error: BaseException) -> bool:
 
 def is_refused(error: BaseException) -> bool:
     """Whether the system did not let a file or a folder be read or written, which it names."""
-    return isinstance(error, OSError) and error.errno in REFUSALS and error.filename is not None
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
+        return False
+    return error.errno in REFUSALS or _is_under_a_file(error)
+
+
+def _is_under_a_file(error: OSError) -> bool:
+    """Whether a folder was to be used or made where there is a file; a folder that is there already is a bug of ours."""
+    return error.errno in UNDER_A_FILE and not os.path.isdir(error.filename)
 
 
 def message_of(error: BaseException) -> str:
@@ -50,6 +59,8 @@ def message_of(error: BaseException) -> str:
     if not is_refused(error):
         return str(error)
     place = UNFINISHED.sub(r"\1", os.fsdecode(error.filename))
+    if _is_under_a_file(error):
+        return f"{place}: it is a file, or in one; expected a folder, or a free name in one. Choose another place."
     return (
         f"{place}: the system does not let it be read or written ({error.strerror}). Expected a place where you may "
         "do both: choose another one, change its permissions, or free some space."

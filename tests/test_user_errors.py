@@ -75,4 +75,14 @@ def test_what_the_system_refuses_is_a_users_mistake_and_a_missing_file_of_a_libr
         )
     inside = OSError(errno.ENOSPC, "No space left on device", "/a.b/.clip.partial-x8_a/images/.0.png.12.345.tmp")
     assert message_of(inside).startswith("/a.b/clip/images/0.png: the sys")
+    (tmp_path / "film.mp4").write_bytes(b"anything")
+    for inner in ("film.mp4", "film.mp4/clip"):
+        with pytest.raises((FileExistsError, NotADirectoryError)) as found:
+            (tmp_path / inner / "clip").mkdir(parents=True, exist_ok=True)
+        assert is_mistake_of_user(found.value)
+        assert "film.mp4" in message_of(found.value)
+        assert "it is a file, or in one; expected a folder" in message_of(found.value)
+    with pytest.raises(FileExistsError) as found:
+        tmp_path.mkdir()
+    assert not is_mistake_of_user(found.value), "a folder that is there already is in nobody's way"
     assert not is_mistake_of_user(FileNotFoundError(errno.ENOENT, "No such file or directory", "weights.bin"))

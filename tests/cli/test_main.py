@@ -98,10 +98,8 @@ def test_a_place_that_cannot_be_written_is_one_message_whoever_met_it(tmp_path, 
         cli.main(["write"])
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith(
-        f"dyngs: {tmp_path / 'film.mp4' / 'clip'}: the system does not let it be read or written (Not a"
-    )
-    assert "choose another one" in said
+    assert said.startswith(f"dyngs: {tmp_path / 'film.mp4' / 'clip'}: it is a file, or in one; expected a folder")
+    assert "Choose another place." in said
 
 
 @pytest.mark.parametrize(
