@@ -54,7 +54,7 @@ def read_cameras(path: Path, num_images: int | None = None) -> SomCameras:
             f"{path}: refused. Its pickle asks for `{error.name}`, which a camera file does not need and which could "
             "run code on this machine. It was NOT executed. Expected: a dictionary of numpy arrays and numbers "
             "(traj_c2w, intrinsics, img_shape, tstamps). Get the file from a source you trust, or write it anew with "
-            "dyngs_plugins.priors.som_files.write_cameras."
+            "dyngs_plugins.priors.som_cameras.write_cameras."
         ) from error
     except ValueError as error:
         raise ValueError(
