@@ -52,6 +52,20 @@ def test_dynamic_gaussians_start_on_their_tracks_with_isotropic_scales():
     torch.testing.assert_close(still, gaussians.raw["means"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("hidden", ["hold", "carry"])
+def test_gaussians_of_late_tracks_start_where_the_field_says(hidden):
+    """All move alike. A field that carries what is hidden knows where the late ones were in the canonical frame, 2."""
+    motion = MotionBases(MotionBasesConfig(num_bases=2, min_cluster_size=3, hidden=hidden), num_frames=6)
+    gaussians = GaussianSet("dynamic", motion.columns())
+    late = tracks()
+    late.visible[:8] = torch.arange(6) > 3
+    used = start_dynamic(gaussians, motion, late, 0.7, torch.Generator().manual_seed(0))
+    off = (gaussians.raw["means"].data - used.points[:, 2]).norm(dim=1)[~used.visible[:, 2]]
+    assert len(off) > 5
+    expected = 0.0 if hidden == "carry" else 0.2 * 3**0.5
+    torch.testing.assert_close(off, torch.full_like(off, expected), atol=0.01, rtol=0)
+
+
 def test_static_extent_is_half_the_largest_width():
     points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([10.0, 1.0, 1.0])
     gaussians = GaussianSet("static")
