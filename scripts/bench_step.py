@@ -58,6 +58,13 @@ def build(args: BenchStep, folder: str, change: Callable[[Any], None] | None = N
     return trainer
 
 
+def moving_from_the_start(config: Any) -> None:
+    """Leave out the stages in which nothing is rendered, or nothing moves."""
+    for stage in ("prefit_steps", "coarse_steps", "still_steps"):
+        if hasattr(config.pipeline.model, stage):
+            setattr(config.pipeline.model, stage, 0)
+
+
 def step(trainer: Any, number: int) -> None:
     """One training step as the host runs it."""
     before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION

@@ -53,9 +53,7 @@ class CountLaunches:
 def _on_the_device(config: Any) -> None:
     """Train there, and with everything that moves from the first step on."""
     config.machine.device_type = "cuda"
-    for stage in ("prefit_steps", "coarse_steps", "still_steps"):
-        if hasattr(config.pipeline.model, stage):
-            setattr(config.pipeline.model, stage, 0)
+    bench_step.moving_from_the_start(config)
 
 
 def counted(args: CountLaunches, method: str) -> Launches:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
 import sysconfig
 import textwrap
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,33 @@ def test_a_gpu_without_any_way_to_a_cuda_compiler_is_told(monkeypatch, capsys):
     monkeypatch.setattr(gsplat_kernels, "_homes", lambda: iter([]))
     runpy.run_path(str(ROOT / "scripts" / "cuda_compiler.py"))["main"]()
     assert "training on the GPU cannot start yet." in capsys.readouterr().out
+
+
+def test_methods_are_timed_and_one_that_fails_leaves_the_others_their_figures(rig: Path, capsys):
+    bench = runpy.run_path(str(ROOT / "scripts" / "bench_methods.py"))
+    options = bench["BenchMethods"](
+        rig, ("dyn-static-small", "no-method"), steps=2, warm_up=1, num_dynamic=20, num_static=30
+    )
+
+    def here(args, method: str):
+        try:
+            return bench["measured"](args, method)
+        except KeyError as error:
+            return RuntimeError(f"KeyError: {error}")
+
+    bench["main"].__globals__["in_its_own_process"] = here
+    with pytest.raises(SystemExit, match="1"):
+        bench["main"](options)
+    _, timed, failed = (
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("| `") or "---" in line
+    )
+    assert re.match(r"\| `dyn-static-small` \| \d+\.\d \| \d+\.\d ms \| 1\.00 \| \d+\.\d\d GB \| \d+ \|", timed)
+    assert failed == "| `no-method` | failed: KeyError: 'no-method' | | | | |"
+
+
+def test_every_method_of_gaussians_is_timed():
+    timed = set(runpy.run_path(str(ROOT / "scripts" / "bench_methods.py"))["METHODS"])
+    listed = {
+        name for name in entry_points(group="nerfstudio.method_configs").names if name.startswith(("dyn-", "deblur-"))
+    }
+    assert timed == {name for name in listed if not name.endswith("-small")}
