@@ -23,6 +23,9 @@ from dyngs_plugins.relocation import check_data_of_run
 from dyngs_plugins.run_options import check_one_device
 from dyngs_plugins.user_errors import end_in_one_message
 
+TestMode = Literal["test", "val", "inference"]
+"""The host's words: "val" for training, the others open a trained run."""
+
 
 @dataclass
 class DynamicPipelineConfig(GrowingConfig, VanillaPipelineConfig):
@@ -38,19 +41,11 @@ class DynamicPipelineConfig(GrowingConfig, VanillaPipelineConfig):
 class RunPipeline(VanillaPipeline):
     """The host's pipeline; a trained run whose data is not where it was says how to name the new place."""
 
-    def __init__(
-        self,
-        config: VanillaPipelineConfig,
-        device,
-        test_mode: Literal["test", "val", "inference"] = "val",
-        world_size: int = 1,
-        local_rank: int = 0,
-        grad_scaler=None,
-    ):
+    def __init__(self, config: VanillaPipelineConfig, device, test_mode: TestMode = "val", **rest: Any):
         end_in_one_message()
         if test_mode != "val":  # a trained run is opened
             check_data_of_run(config.datamanager)
-        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        super().__init__(config, device, test_mode, **rest)
 
 
 class DynamicPipeline(RunPipeline):
@@ -61,16 +56,10 @@ class DynamicPipeline(RunPipeline):
     _model: DynamicModel
 
     def __init__(
-        self,
-        config: DynamicPipelineConfig,
-        device,
-        test_mode: Literal["test", "val", "inference"] = "val",
-        world_size: int = 1,
-        local_rank: int = 0,
-        grad_scaler=None,
+        self, config: DynamicPipelineConfig, device, test_mode: TestMode = "val", world_size: int = 1, **rest: Any
     ):
         check_one_device(world_size, f"world_size {world_size}")
-        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        super().__init__(config, device, test_mode, **rest)
         known = [self.datamanager.train_dataset.cameras]
         if self.datamanager.eval_dataset is not None:
             known.append(self.datamanager.eval_dataset.cameras)

@@ -25,19 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bench_step  # noqa: E402
 
-BASELINE = "dyn-static"
-METHODS = (
-    BASELINE,
-    "dyn-som",
-    "dyn-4dgs",
-    "dyn-deformable",
-    "dyn-gaussian-flow",
-    "dyn-rt4dgs",
-    "dyn-splinegs",
-    "deblur-bad",
-    "dyn-deblur4dgs",
-    "dyn-mobgs",
-)
+METHODS = ("dyn-static", *bench_step.METHODS)
 
 
 @dataclass

@@ -25,6 +25,19 @@ from nerfstudio.engine.callbacks import TrainingCallbackLocation
 
 from dyngs_plugins import scene as scene_module
 
+METHODS = (
+    "dyn-som",
+    "dyn-mobgs",
+    "dyn-deblur4dgs",
+    "deblur-bad",
+    "dyn-4dgs",
+    "dyn-rt4dgs",
+    "dyn-deformable",
+    "dyn-splinegs",
+    "dyn-gaussian-flow",
+)
+"""Every method of Gaussians but the static baseline."""
+
 
 @dataclass
 class BenchStep:

@@ -1,6 +1,6 @@
 """How many kernels one training step of each method would launch on a GPU, counted on a device that is not there.
 
-    python scripts/count_launches.py demo/clip                                  # the methods that have the most
+    python scripts/count_launches.py demo/clip                                  # every method
     python scripts/count_launches.py demo/clip --methods dyn-mobgs --sites 40   # and where in the code they come from
 
 These are counts, not times: the device is simulated (`tests/shared/simulated_cuda`), and its work is done by the CPU. The
@@ -24,18 +24,6 @@ from gsplat_stand_in import gsplat_on  # noqa: E402
 from simulated_cuda import SimulatedCuda  # noqa: E402
 from simulated_cuda.launches import Launches  # noqa: E402
 
-METHODS = (
-    "dyn-som",
-    "dyn-mobgs",
-    "dyn-deblur4dgs",
-    "deblur-bad",
-    "dyn-4dgs",
-    "dyn-rt4dgs",
-    "dyn-deformable",
-    "dyn-splinegs",
-    "dyn-gaussian-flow",
-)
-
 
 @dataclass
 class CountLaunches:
@@ -43,7 +31,7 @@ class CountLaunches:
 
     data: tyro.conf.Positional[Path]
     """A clip folder; the counts hardly depend on its size."""
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = bench_step.METHODS
     steps: int = 4
     """Counted steps, after three that are not."""
     sites: int = 0

@@ -54,7 +54,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        goes_on = " What is finished is kept: the same command goes on from there." if args[0] == "process" else ""
+        goes_on = (
+            " What is finished is kept: the same command goes on from there." if [*args[:1]] == ["process"] else ""
+        )
         print(f"\ndyngs: stopped.{goes_on}", file=sys.stderr)
         sys.exit(STOPPED_BY_HAND)
 
